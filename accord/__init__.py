@@ -1,0 +1,46 @@
+"""accord: turn a base language model into an aligned assistant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from accord.data.batch import Batch, Row, collate
+    from accord.data.records import Example, Pair, Prompt, Ranking, Rating, Text
+    from accord.engine import Engine
+    from accord.model import Outputs, Roles
+    from accord.objectives import Loss, objective
+    from accord.recipe import Recipe, load
+    from accord.sampler import Ask, Rollout
+    from accord.sampler.local import LocalSampler
+    from accord.score import Score
+    from accord.stages import run
+
+# Names are found on first use, so that `import accord` and the command line answer at once.
+_HOMES = {
+    "accord.data.batch": ["Batch", "Row", "collate"],
+    "accord.data.records": ["Example", "Pair", "Prompt", "Ranking", "Rating", "Text"],
+    "accord.engine": ["Engine"],
+    "accord.model": ["Outputs", "Roles"],
+    "accord.objectives": ["Loss", "objective"],
+    "accord.recipe": ["Recipe", "load"],
+    "accord.sampler": ["Ask", "Rollout"],
+    "accord.sampler.local": ["LocalSampler"],
+    "accord.score": ["Score"],
+    "accord.stages": ["run"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Ask", "Batch", "Engine", "Example", "LocalSampler", "Loss", "Outputs", "Pair", "Prompt", "Ranking", "Rating", "Recipe",
+    "Roles", "Rollout", "Row", "Score", "Text", "collate", "load", "objective", "run",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'accord' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,126 @@
+"""The command line: thin commands over the package. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accord import __version__
+from accord.errors import AccordError
+
+app = typer.Typer(
+    help="Turn a base language model into an aligned assistant: one recipe, one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe (.toml); runs/NAME/recipe.toml repeats a run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings on top of the recipe: stage.ppo.optim.lr=3e-6", metavar="KEY=VALUE..."),
+]
+Out = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<name of the recipe>].")]
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    only: Annotated[list[str] | None, typer.Option(help="Run this stage only (may be repeated).")] = None,
+    out: Out = None,
+) -> None:
+    """Run a recipe: finished stages are skipped, interrupted ones go on.
+
+    Example: accord run recipes/quickstart.toml stage.ppo.params.kl=0.1
+    """
+    from accord.cli.commands import run_recipe
+
+    run_recipe(recipe, overrides or [], only or [], out)
+
+
+@app.command()
+def check(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+    """Say what would run: read all data, show a row of each source with what is trained, rehearse every stage.
+
+    Example: accord check recipes/quickstart.toml
+    """
+    from accord.cli.commands import check_recipe
+
+    check_recipe(recipe, overrides or [], out)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Model folder, run stage (runs/NAME/STAGE) or hub id.")],
+    prompt: Annotated[str | None, typer.Option(help="Answer this and leave, instead of a conversation.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system turn to begin with.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+) -> None:
+    """Talk to a model. Ctrl-D ends the conversation.
+
+    Example: accord chat runs/quickstart/ppo
+    """
+    from accord.cli.commands import chat_with
+
+    chat_with(model, prompt, system, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="Reward model: folder, run stage (all its members) or hub id.")],
+    data: Annotated[
+        str, typer.Argument(help="Pairs, demonstrations or rated answers: file, hub id or accord:demo/...")
+    ],
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many records.")] = None,
+    skip_bad_rows: Annotated[bool, typer.Option(help="Leave out rows that do not hold what they should.")] = False,
+) -> None:
+    """Score answers with a reward model: a JSON line for each record; for pairs also the accuracy.
+
+    Example: accord score runs/quickstart/reward accord:demo/pairs --limit 100
+    """
+    from accord.cli.commands import score_records
+
+    score_records(model, data, limit, skip_bad_rows)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write report.html of a run, finished or not.
+
+    Example: accord report runs/quickstart
+    """
+    from accord.report import write_report
+
+    print(write_report(folder))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers and what is missing."""
+    from accord.cli.commands import examine
+
+    examine()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command line; an AccordError is one message and its exit code, never a traceback."""
+    try:
+        app()
+    except AccordError as error:
+        print(f"accord: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("accord: interrupted", file=sys.stderr)
+        sys.exit(130)

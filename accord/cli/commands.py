@@ -1,0 +1,218 @@
+"""What the commands do; imported once a command has been chosen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from accord import recipe as recipes
+from accord.console import duration, say, table
+from accord.data import prepare
+from accord.data.dropped import Dropped
+from accord.data.records import Example, Message, Pair, Rating, conversation
+from accord.data.sources import check, read
+from accord.data.tokenizer import load_tokenizer, stop_ids
+from accord.engine import Engine
+from accord.errors import DataError
+from accord.estimate import mean
+from accord.model import context_of, load_config, load_policy
+from accord.recipe import Compute, Recipe, RewardTerm, Source
+from accord.report import write_report
+from accord.run import Run, StageFolder, read_json
+from accord.sampler import Ask, Rollout
+from accord.sampler.local import LocalSampler
+from accord.score.model import open_reward
+from accord.stages import fingerprints, rehearse
+from accord.stages import run as run_stages
+from accord.stages.check import inspect, marked
+
+
+def run_recipe(path: Path, overrides: list[str], only: list[str], out: Path | None) -> None:
+    """`accord run`."""
+    recipe = recipes.load(path, overrides)
+    made = run_stages(recipe, out or Path("runs") / recipe.name, only=only)
+    print(summary(made))
+    print(f"\nreport: {write_report(made.path)}")
+
+
+def summary(run: Run) -> str:
+    """The stages with their time and headline, then the comparison of every evaluation."""
+    rows = [_stage_row(run.stage(name), stage.kind) for name, stage in run.recipe.stage.items()]
+    parts = ["", table(["stage", "kind", "time", "result"], rows)]
+    for name, stage in run.recipe.stage.items():
+        results = read_json(run.stage(name).path / "results.json") if stage.kind == "evaluate" else {}
+        if results:
+            parts += ["", f"{name} (baseline: {results['baseline']})", _comparison(results)]
+    return "\n".join(parts)
+
+
+def _stage_row(folder: StageFolder, kind: str) -> list[str]:
+    record = folder.record
+    seconds = cast(float, record.get("seconds", 0.0))
+    result = cast(dict[str, object], record.get("result", {}))
+    said = [f"{key} {_short(value)}" for key, value in result.items() if _short(value)]
+    return [
+        folder.name,
+        kind,
+        duration(seconds) if seconds else "-",
+        "  ".join(said[:4]) or str(record.get("status", "-")),
+    ]
+
+
+def _short(value: object) -> str:
+    """A number, or an estimate with its error; nothing for the rest."""
+    if isinstance(value, dict) and "value" in value:
+        found = cast(dict[str, float], value)
+        return f"{found['value']:.3f} ± {found['stderr']:.3f}"
+    return f"{value:.4g}" if isinstance(value, int | float) else ""
+
+
+def _comparison(results: dict[str, JsonValue]) -> str:
+    models = cast(dict[str, dict[str, dict[str, float]]], results["models"])
+    metrics = list(dict.fromkeys(metric for found in models.values() for metric in found))
+    rows = [[metric, *(_short(found.get(metric)) or "-" for found in models.values())] for metric in metrics]
+    return table(["metric", *models], rows)
+
+
+# --------------------------------------------------------------------------------------------------------------- check
+
+
+def check_recipe(path: Path, overrides: list[str], out: Path | None) -> None:
+    """`accord check`."""
+    recipe = recipes.load(path, overrides)
+    for seen in inspect(recipe):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in seen.kinds.items())
+        print(f"\n{seen.where}: {kinds}" + (f", {seen.dropped.total} left out" if seen.dropped.total else ""))
+        for reason, dropped in seen.dropped.reasons.items():
+            print(f"  left out, {reason}: {dropped.count}, as {dropped.example}")
+        print("  first row" + (", trained between ⟦ and ⟧" if seen.tokenizer else "") + ":")
+        print("".join(f"  | {line}\n" for line in marked(seen).splitlines()), end="")
+    say("\nrehearsing every stage on a few rows ...")
+    with tempfile.TemporaryDirectory() as folder:
+        rehearse(recipe, Path(folder) / "rehearsal")
+    print("\nwhat would run:")
+    print(table(["stage", "kind", "does"], _plan(recipe, Run(recipe, out or Path("runs") / recipe.name))))
+
+
+def _plan(recipe: Recipe, run: Run) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for name, wanted in fingerprints(recipe).items():
+        record = run.stage(name).record
+        same = record.get("fingerprint") == wanted
+        done = "is skipped: done before" if record.get("status") == "done" else "goes on from its saved state"
+        begins = "begins again: something it depends on has changed" if record else "begins"
+        rows.append([name, recipe.stage[name].kind, done if same else begins])
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------------------- chat
+
+
+def model_folder(model: str) -> str:
+    """A stage's folder stands for the model in it."""
+    inner = Path(model) / "model"
+    return str(inner) if inner.is_dir() else model
+
+
+def chat_with(
+    model: str, prompt: str | None, system: str | None, *, temperature: float, max_new_tokens: int, seed: int
+) -> None:
+    """`accord chat`."""
+    path = model_folder(model)
+    tokenizer = load_tokenizer(path, "chat")
+    policy = Engine(Compute()).place(load_policy(path, tokenizer, "chat"))
+    sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
+    room = context_of(load_config(path, "chat")) - max_new_tokens
+    history: list[Message] = [{"role": "system", "content": system}] if system else []
+    for number, said in enumerate([prompt] if prompt is not None else _lines()):
+        history.append({"role": "user", "content": said})
+        asked = prepare.prompts(prepare.Loaded([_prompt(history)]), tokenizer, room=max(room, 1), where="chat")[0]
+        ask = Ask(prompt=list(history), tokens=asked.tokens, number=number)
+        answer = sampler.generate([ask], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)[0]
+        history.append({"role": "assistant", "content": answer.text})
+        print(answer.text + ("" if answer.finish == "stop" else " …"), flush=True)
+
+
+def _prompt(history: Sequence[Message]) -> Pair | Example:
+    return Example(messages=[*history, {"role": "assistant", "content": ""}])
+
+
+def _lines():
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if line.strip():
+            yield line
+
+
+# --------------------------------------------------------------------------------------------------------------- score
+
+
+def score_records(model: str, data: str, limit: int | None, skip: bool) -> None:
+    """`accord score`."""
+    source = Source(source=data, limit=limit, on_error="skip" if skip else "stop")
+    check(source, "data")
+    folder = StageFolder(Path(model))
+    folders = [str(path) for path in folder.members()] if folder.model.is_dir() else [model]
+    reward = open_reward(folders, RewardTerm(), Engine(Compute()), micro_tokens=8192, where="score")
+    dropped = Dropped()
+    right: list[float] = []
+    for record in read(source, dropped, "data"):
+        answers = _answers(record)
+        values = [score.value for score in reward([_rollout(conversation(record), text) for text in answers.values()])]
+        print(json.dumps({"prompt": conversation(record), **answers, "rewards": dict(zip(answers, values, strict=True))},
+                         ensure_ascii=False))  # fmt: skip
+        if isinstance(record, Pair):
+            right.append(0.5 if values[0] == values[1] else float(values[0] > values[1]))
+    found = mean(right)
+    if found:
+        say(f"accuracy {found} on {found.n} pairs")
+    for reason, left in dropped.reasons.items():
+        say(f"left out, {reason}: {left.count}, as {left.example}")
+
+
+def _answers(record: object) -> dict[str, str]:
+    """The answers of a record that can be scored, by the name of their field."""
+    if isinstance(record, Pair):
+        return {"chosen": record.chosen, "rejected": record.rejected}
+    if isinstance(record, Rating):
+        return {"response": record.response}
+    if isinstance(record, Example):
+        return {"response": record.messages[-1]["content"]}
+    raise DataError(
+        "data", f"a {type(record).__name__} has no answer to score", "give pairs, ratings or demonstrations"
+    )
+
+
+def _rollout(prompt: list[Message], text: str) -> Rollout:
+    return Rollout(prompt=prompt, text=text, prompt_tokens=[], tokens=[], logp=[], finish="stop")
+
+
+# -------------------------------------------------------------------------------------------------------------- doctor
+
+
+def examine() -> None:
+    """`accord doctor`."""
+    import torch
+
+    from accord.run import hardware, versions
+
+    engine = Engine(Compute())
+    facts: dict[str, object] = {**versions(), **hardware()}
+    facts |= {"device": engine.device, "precision": engine.precision, "threads": engine.threads}
+    if torch.cuda.is_available():
+        facts["gpu"] = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    facts["disk free"] = f"{free:.1f} GiB here"
+    print(table(["what", "found"], [[key, str(value)] for key, value in facts.items()]))
+    if free < 5:
+        say("little disk is left here: models and saved states need room; --out writes elsewhere")

@@ -1,0 +1,143 @@
+"""Rows to batches: padding, counting, and micro-batches that never change a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Unit: TypeAlias = Literal["token", "row", "pair", "group"]
+
+
+@dataclass
+class Row:
+    """One tokenised conversation: its tokens, which of them the objective is about, and numbers that travel with it."""
+
+    tokens: list[int]
+    train: list[bool]
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+Group: TypeAlias = list[Row]  # rows that belong together: [row], [chosen, rejected], the answers to one prompt
+
+
+@dataclass
+class Batch:
+    """Rows as tensors. Rows with the same group id stand next to each other and are never split."""
+
+    tokens: Tensor  # [B, T] int64
+    attend: Tensor  # [B, T] bool, False on padding
+    train: Tensor  # [B, T] bool, the tokens that the objective is about; never the first of a row
+    group: Tensor  # [B] int64
+    extra: dict[str, Tensor] = field(default_factory=dict)  # [B] per row or [B, T] per token
+    temperature: float = 1.0  # log-probs are those of logits / temperature
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.extra[name]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values by row, [B, ...], as those of the chosen and those of the rejected rows, [B/2, ...] each."""
+        return values[0::2], values[1::2]
+
+    def counts(self) -> dict[Unit, int]:
+        """How many there are of each unit that a loss can be averaged over."""
+        groups = int(self.group.unique().numel())
+        return {"token": int(self.train.sum()), "row": len(self), "pair": len(self) // 2, "group": groups}
+
+    @property
+    def left_padded(self) -> bool:
+        """Whether any row begins with padding."""
+        return not bool(self.attend[:, 0].all())
+
+    def positions(self) -> Tensor:
+        """Position of each token in its row, [B, T]; padding on the left does not count."""
+        return (self.attend.long().cumsum(1) - 1).clamp(min=0)
+
+    def last(self) -> Tensor:
+        """Index of each row's last real token, [B]."""
+        return self.attend.shape[1] - 1 - self.attend.flip(1).long().argmax(1)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        extra = {name: values.to(device) for name, values in self.extra.items()}
+        moved = (x.to(device) for x in (self.tokens, self.attend, self.train, self.group))
+        return Batch(*moved, extra=extra, temperature=self.temperature)
+
+    def select(self, index: Tensor) -> Batch:
+        """The rows at `index`, [b], without columns that are padding in all of them (on the right)."""
+        width = int(self.last()[index].max()) + 1
+        extra = {name: x[index] if x.dim() == 1 else x[index, :width] for name, x in self.extra.items()}
+        tokens, attend, train = (x[index, :width] for x in (self.tokens, self.attend, self.train))
+        return replace(self, tokens=tokens, attend=attend, train=train, group=self.group[index], extra=extra)
+
+    def micro(self, budget: int) -> list[Tensor]:
+        """Row indices of micro-batches of at most `budget` tokens, padding included: whole groups, longest first.
+
+        A group longer than the budget has a micro-batch of its own.
+        """
+        length = (self.last() + 1).tolist()
+        members: dict[int, list[int]] = {}
+        for row, group in enumerate(self.group.tolist()):
+            members.setdefault(group, []).append(row)
+        groups = sorted(members.values(), key=lambda rows: -max(length[row] for row in rows))
+        found: list[list[int]] = []
+        width = 0  # of the micro-batch being filled; the first group in it is its longest
+        for rows in groups:
+            if found and (len(found[-1]) + len(rows)) * width <= budget:
+                found[-1] += rows
+            else:
+                found.append(list(rows))
+                width = max(length[row] for row in rows)
+        return [torch.tensor(rows) for rows in found]
+
+
+def collate(groups: Sequence[Group], pad: int) -> Batch:
+    """Groups of rows as one batch, padded on the right to the longest."""
+    flat = [row for group in groups for row in group]
+    width = max(len(row) for row in flat)
+    tokens = torch.full((len(flat), width), pad)
+    attend = torch.zeros(len(flat), width, dtype=torch.bool)
+    train = torch.zeros(len(flat), width, dtype=torch.bool)
+    for i, row in enumerate(flat):
+        tokens[i, : len(row)] = torch.tensor(row.tokens)
+        attend[i, : len(row)] = True
+        train[i, : len(row)] = torch.tensor(row.train)
+    train[:, 0] = False  # nothing stands before it that could predict it
+    ids = torch.tensor([i for i, group in enumerate(groups) for _ in group])
+    names = flat[0].extra
+    extra = {name: torch.tensor([row.extra[name] for row in flat], dtype=torch.float32) for name in names}
+    return Batch(tokens, attend, train, ids, extra)
+
+
+def step_count(groups: int, batch_size: int, *, epochs: float | None, steps: int | None) -> int:
+    """Optimizer steps of a stage: `steps`, or what `epochs` (1 if unset) passes come to, the last batch possibly short."""
+    if steps is not None:
+        return steps
+    passes = 1.0 if epochs is None else epochs
+    whole, part = divmod(passes, 1)
+    return int(whole) * math.ceil(groups / batch_size) + math.ceil(part * groups / batch_size)
+
+
+def order(groups: int, batch_size: int, *, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Indices of batch after batch without end: every epoch a fresh permutation that depends on seed and epoch alone.
+
+    `start` skips that many batches, as resuming does.
+    """
+    per_epoch = math.ceil(groups / batch_size)
+    epoch, skip = divmod(start, per_epoch)
+    while True:
+        shuffled = np.random.default_rng([seed, epoch]).permutation(groups).tolist()
+        for i in range(skip, per_epoch):
+            yield shuffled[i * batch_size : (i + 1) * batch_size]
+        epoch, skip = epoch + 1, 0

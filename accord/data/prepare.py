@@ -1,0 +1,174 @@
+"""Records to rows: tokenise, leave out what cannot be learned from, and count it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from accord.data import chat
+from accord.data.batch import Group, Row
+from accord.data.dropped import Dropped
+from accord.data.records import Example, Message, Meta, Pair, Record, Text, as_example, as_pair, as_prompt, bucket
+from accord.data.sources import read_all
+from accord.data.tokenizer import end_id, token_lists
+from accord.errors import DataError
+from accord.recipe import Source
+
+T = TypeVar("T")
+
+
+@dataclass
+class Loaded:
+    """What a source came to: records read, records left out."""
+
+    records: list[Record]
+    dropped: Dropped = field(default_factory=Dropped)
+
+    def report(self, kept: int) -> dict[str, object]:
+        """`{read, kept, dropped}`, as stage.json holds it."""
+        return {"read": kept + self.dropped.total, "kept": kept, "dropped": self.dropped.to_json()}
+
+
+def load(sources: Sequence[Source], held: float | Sequence[Source] | None, where: str) -> tuple[Loaded, Loaded | None]:
+    """Training records and held-out ones: from sources of their own, or a fraction split off by `bucket`."""
+    train = Loaded([])
+    train.records = read_all(list(sources), train.dropped, f"{where}.data")
+    if held is None:
+        return train, None
+    if not isinstance(held, float | int):
+        kept = Loaded([])
+        kept.records = read_all(list(held), kept.dropped, f"{where}.eval_data")
+        return train, kept
+    aside = [bucket(record, 10_000) < held * 10_000 for record in train.records]
+    kept = Loaded([record for record, out in zip(train.records, aside, strict=True) if out])
+    train.records = [record for record, out in zip(train.records, aside, strict=True) if not out]
+    if not kept.records or not train.records:
+        raise DataError(f"{where}.eval_data", f"a fraction of {held} leaves {len(train.records)} records to train on and "
+                        f"{len(kept.records)} held out", "give more data or another fraction")  # fmt: skip
+    return train, kept
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What becomes of rows that are too long."""
+
+    max_tokens: int
+    cut: bool = False
+
+
+def demonstrations(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str) -> list[Group]:
+    """A group of one row for each demonstration."""
+    examples = [as_example(record, where) for record in loaded.records]
+    found: list[Group] = []
+    for example, row in zip(examples, chat.rows(tokenizer, examples), strict=True):
+        shown = show(example.messages)
+        if not any(row.train):
+            loaded.dropped.add("no_answer", shown)
+        elif len(row) <= limits.max_tokens:
+            found.append([row])
+        elif limits.cut and any(row.train[: limits.max_tokens]):
+            found.append([Row(row.tokens[: limits.max_tokens], row.train[: limits.max_tokens])])
+        else:
+            loaded.dropped.add("too_long", f"{len(row)} tokens, {limits.max_tokens} allowed: {shown}")
+    return _some(found, loaded, where)
+
+
+def pairs(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+) -> tuple[list[Group], list[Pair]]:
+    """A group of two rows, chosen and rejected, for each pair; and the pairs that were kept."""
+    distinct: list[Pair] = []
+    for record in loaded.records:
+        pair = as_pair(record, where)
+        if pair.chosen.strip() == pair.rejected.strip():
+            loaded.dropped.add("identical", show([*pair.prompt, _said(pair.chosen)]))
+        else:
+            distinct.append(pair)
+    answers = [text for pair in distinct for text in (pair.chosen, pair.rejected)]
+    prompts = [pair.prompt for pair in distinct for _ in range(2)]
+    rows = answered(tokenizer, prompts, answers)
+    found: list[Group] = []
+    kept: list[Pair] = []
+    for i, pair in enumerate(distinct):
+        chosen, rejected = rows[2 * i], rows[2 * i + 1]
+        longest = max(len(chosen), len(rejected))
+        if longest > limits.max_tokens:
+            loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(pair.prompt)}")
+            continue
+        for row in (chosen, rejected):
+            row.extra = {"prob": pair.prob, "weight": pair.weight}
+        found.append([chosen, rejected])
+        kept.append(pair)
+    return _some(found, loaded, where), kept
+
+
+def answered(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Message]], answers: Sequence[str]
+) -> list[Row]:
+    """Prompt and answer as one row each; only the answer with its end token is in the train mask."""
+    examples = [
+        Example(messages=[*prompt, _said(answer)], train="last")
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return chat.rows(tokenizer, examples)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt ready to be answered."""
+
+    prompt: list[Message]
+    tokens: list[int]
+    meta: Meta
+    record: Record
+
+
+def prompts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, room: int, where: str) -> list[Asked]:
+    """Prompts that leave room for an answer within the context; the same prompt is asked once."""
+    found: list[Asked] = []
+    seen: set[tuple[int, ...]] = set()
+    asked = [as_prompt(record) for record in loaded.records]
+    tokens_of = chat.prompts(tokenizer, [prompt.prompt for prompt in asked])
+    for record, prompt, tokens in zip(loaded.records, asked, tokens_of, strict=True):
+        if len(tokens) > room:
+            loaded.dropped.add("too_long", f"{len(tokens)} tokens, room for {room}: {show(prompt.prompt)}")
+        elif tuple(tokens) in seen:
+            loaded.dropped.add("repeated_prompt", show(prompt.prompt))
+        else:
+            seen.add(tuple(tokens))
+            found.append(Asked(prompt.prompt, tokens, prompt.meta, record))
+    return _some(found, loaded, where)
+
+
+def texts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, context: int, where: str) -> list[Group]:
+    """Plain text as rows of `context` tokens: documents one after the other, each closed by the end token."""
+    stream: list[int] = [end_id(tokenizer)]
+    bodies = [record.text for record in loaded.records if isinstance(record, Text)]
+    if not bodies:
+        raise DataError(where, "there is no plain text in it", "give .txt files or rows with a `text` column")
+    for tokens in token_lists(tokenizer, bodies):
+        stream += [*tokens, end_id(tokenizer)]
+    # Rows overlap by one token, so that every token but the very first is predicted once.
+    starts = range(0, len(stream) - 1, context - 1)
+    rows = [stream[start : start + context] for start in starts]
+    return [[Row(row, [False] + [True] * (len(row) - 1))] for row in rows if len(row) > 1]
+
+
+def show(messages: Sequence[Message]) -> str:
+    """A conversation in one line, as an example for a person: its last two turns."""
+    return " / ".join(f"{turn['role']}: {' '.join(turn['content'].split())[:90]}" for turn in list(messages)[-2:])
+
+
+def _said(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def _some(found: list[T], loaded: Loaded, where: str) -> list[T]:
+    """The rows, or an error that says where they all went."""
+    if found:
+        return found
+    reasons = ", ".join(f"{reason.count} {name} ({reason.example})" for name, reason in loaded.dropped.reasons.items())
+    raise DataError(where, f"no row is left to use: {reasons}", "raise max_tokens, or give other data")

@@ -1,0 +1,126 @@
+"""Records at rest: one JSON object per line, the same fields on disk and in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Literal, NotRequired, TypeAlias, TypedDict
+
+from accord.errors import DataError
+
+Meta: TypeAlias = dict[str, object]
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str  # "system", "user", "assistant" or "tool"
+    content: str
+    name: NotRequired[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Plain text, for pre-training and perplexity."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A conversation that waits for its next answer."""
+
+    prompt: list[Message]
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A demonstration. `train` says which of the assistant's turns teach: all of them, or the last one only."""
+
+    messages: list[Message]
+    train: Literal["all", "last"] = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two answers to one prompt; `prob` is P(chosen is better)."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    prob: float = 1.0
+    margin: float | None = None
+    weight: float = 1.0
+    source: str = ""
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Several answers to one prompt; rank 1 is best, equal ranks are ties."""
+
+    prompt: list[Message]
+    responses: list[str]
+    ranks: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rating:
+    """One answer with a judgement of its own: thumbs, a scale, an unpaired label."""
+
+    prompt: list[Message]
+    response: str
+    label: bool | float
+
+
+Record: TypeAlias = Text | Prompt | Example | Pair | Ranking | Rating
+
+
+def to_row(record: Record) -> dict[str, object]:
+    """The JSON object of a record."""
+    return {key: value for key, value in asdict(record).items() if value is not None}
+
+
+def conversation(record: Record) -> list[Message]:
+    """The prompt of a record: everything before the answer that is learned or judged."""
+    if isinstance(record, Text):
+        return [{"role": "user", "content": record.text}]
+    if isinstance(record, Example):
+        last = max((i for i, turn in enumerate(record.messages) if turn["role"] == "assistant"), default=0)
+        return record.messages[:last]
+    return record.prompt
+
+
+def bucket(record: Record, buckets: int) -> int:
+    """Which of `buckets` a record falls in, by a hash of its first user turn.
+
+    The first turn and not the whole prompt: dialogues that grew from one question stay on one side of every split.
+    """
+    turns = conversation(record)
+    first = next((turn["content"] for turn in turns if turn["role"] == "user"), turns[0]["content"] if turns else "")
+    digest = hashlib.blake2b(first.strip().encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % buckets
+
+
+def as_prompt(record: Record) -> Prompt:
+    """A record's prompt alone."""
+    return record if isinstance(record, Prompt) else Prompt(prompt=conversation(record))
+
+
+def as_example(record: Record, where: str) -> Example:
+    """A demonstration from a record that holds one: an example, or the chosen answer of a pair."""
+    if isinstance(record, Example):
+        return record
+    if isinstance(record, Pair):
+        return Example(messages=[*record.prompt, {"role": "assistant", "content": record.chosen}], train="last")
+    raise DataError(
+        where, f"a {type(record).__name__} is no demonstration", "give messages, prompt/completion or pairs"
+    )
+
+
+def as_pair(record: Record, where: str) -> Pair:
+    """A preference pair."""
+    if isinstance(record, Pair):
+        return record
+    raise DataError(where, f"a {type(record).__name__} is no preference", "give rows with prompt, chosen and rejected")

@@ -1,0 +1,125 @@
+"""Open a tokenizer and mend what training needs: an end token, a pad token of its own, a chat template, stop tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from accord.errors import ModelError
+
+# One line per turn; works for any role. The answer's leading space belongs to the answer, so that the prompt ends on a
+# token boundary ("Assistant:") and byte-pair merges never reach across it.
+DEFAULT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ ('' if loop.first else '\\n') + message['role'] | capitalize + ': ' + message['content'] }}"
+    "{{- eos_token if message['role'] == 'assistant' else '' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '\\nAssistant:' if messages else 'Assistant:' }}{%- endif -%}"
+)
+# Names under which well-known tokenizers keep a token that is free to pad with.
+PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|vision_pad|>")
+
+
+def load_tokenizer(path: str | Path, where: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub id, mended: it ends, pads with a token of its own and renders chats.
+
+    Raises ModelError without an end token, and where a pad token would need an embedding row that cannot be added.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(
+            where, f"no tokenizer could be read from {path} ({first})", "give a model folder or a hub id"
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise ModelError(where, f"the tokenizer of {path} has no end token (eos_token), so answers could never end",
+                         "set eos_token in its tokenizer_config.json")  # fmt: skip
+    _mend_pad(tokenizer, path, where)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _default_template(tokenizer)
+    return tokenizer
+
+
+def _mend_pad(tokenizer: PreTrainedTokenizerBase, path: str | Path, where: str) -> None:
+    """Give the tokenizer a pad token that is not an end token: with pad = EOS, nothing could learn to end."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in stop_ids(tokenizer, path):
+        return
+    vocab = tokenizer.get_vocab()
+    free = [name for name in PAD_NAMES if name in vocab and vocab[name] not in stop_ids(tokenizer, path)]
+    if free:
+        tokenizer.pad_token = free[0]
+        return
+    config = _config(path)
+    rows = config.get("vocab_size")
+    if "quantization_config" in config and isinstance(rows, int) and len(tokenizer) >= rows:
+        raise ModelError(
+            where,
+            f"the pad token of {path} is its end token, and its quantised weights have no free row for another",
+            "set pad_token to an unused token in its tokenizer_config.json, or start from the unquantised model",
+        )
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+
+
+def _default_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The default template, with BOS first where the tokenizer puts it before plain text."""
+    starts = (
+        tokenizer.bos_token_id is not None
+        and token_lists(tokenizer, ["a"], special=True)[0][0] == tokenizer.bos_token_id
+    )
+    return ("{{- bos_token -}}" if starts else "") + DEFAULT_TEMPLATE
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills rows up."""
+    return cast(int, tokenizer.pad_token_id)
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The end token (EOS)."""
+    return cast(int, tokenizer.eos_token_id)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path | None = None) -> set[int]:
+    """The tokens that end an answer: EOS, those of the model's generation config, and the template's end of turn."""
+    ids = {end_id(tokenizer)}
+    if path is not None:
+        listed = _read(Path(path) / "generation_config.json").get("eos_token_id")
+        ids |= {number for number in (listed if isinstance(listed, list) else [listed]) if isinstance(number, int)}
+    if tokenizer.chat_template:
+        ids.add(end_of_turn(tokenizer))
+    return ids
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that the chat template puts after an assistant's turn; EOS where it puts none."""
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    after = text.rpartition("b")[2]
+    found = [(after.find(token), token) for token in tokenizer.all_special_tokens if token in after]
+    return cast(int, tokenizer.convert_tokens_to_ids(min(found)[1])) if found else end_id(tokenizer)
+
+
+def token_lists(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool = False) -> list[list[int]]:
+    """The tokens of each text; without those that a tokenizer adds by itself, unless `special`."""
+    return cast(list[list[int]], tokenizer(texts, add_special_tokens=special)["input_ids"])
+
+
+def _config(path: str | Path) -> dict[str, object]:
+    """The model's config.json, of a folder or of the hub; empty where there is none."""
+    folder = Path(path)
+    if folder.is_dir():
+        return _read(folder / "config.json")
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(path)).to_dict()
+    except (OSError, ValueError):
+        return {}
+
+
+def _read(path: Path) -> dict[str, object]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

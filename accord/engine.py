@@ -1,0 +1,282 @@
+"""The one place for devices, precision and processes. Stages see: update, outputs, kl, save, state; never a rank.
+
+Every process holds the whole batch and works on its share of the micro-batches, so counts need no communication and the
+gradient is that of the whole batch, whatever the number of processes or the token budget.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from accord.data.batch import Batch, Unit
+from accord.errors import EngineError
+from accord.model import Output, Outputs, Roles, token_kl
+from accord.objectives import Objective
+from accord.recipe import Compute, Optim
+from accord.run import new_folder, writing
+
+
+@dataclass
+class Learner:
+    """Models under training with their optimizer. Roles whose name is in `resting` stand still in an update."""
+
+    roles: Roles
+    module: nn.Module  # `roles`, wrapped for the device and the processes
+    optimizer: torch.optim.Optimizer
+    clip: float
+    micro_tokens: int
+    resting: set[str] = field(default_factory=set)
+
+    def set_lr(self, factor: float) -> float:
+        """Scale every group's peak learning rate by `factor`; returns the first group's."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0 if group["role"] in self.resting else group["peak"] * factor
+        return float(self.optimizer.param_groups[0]["peak"] * factor)
+
+
+@dataclass
+class Progress:
+    """How far a stage is, and what it must remember beyond weights (controller, best checkpoint), to go on after a stop."""
+
+    step: int = 0
+    memory: dict[str, object] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)  # of the log files at that step
+
+
+class Engine:
+    """Runs forward and backward passes on whatever the machine has."""
+
+    def __init__(self, compute: Compute) -> None:
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()  # it warns of every new head, which is what a reward stage makes
+        if compute.threads:
+            torch.set_num_threads(compute.threads)
+        device = _device(compute.device)
+        self.precision = _precision(compute.precision, device)
+        self.accelerator = Accelerator(
+            cpu=device == "cpu", mixed_precision="bf16" if self.precision == "bfloat16" else "no"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and batches go."""
+        return self.accelerator.device
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one operation; results are bit-equal only for the same number."""
+        return torch.get_num_threads()
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.accelerator.is_main_process
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Where a frozen model runs in the run's precision."""
+        return self.accelerator.autocast()
+
+    # ------------------------------------------------------------------------------------------------------- training
+
+    def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
+        """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
+        groups = [
+            {"params": list(model.parameters()), "role": name, "peak": (peaks or {}).get(name, optim.lr)}
+            for name, model in roles.named_children()
+        ]
+        optimizer = _optimizer(groups, optim)
+        module, prepared = self.accelerator.prepare(roles, optimizer)
+        return Learner(roles, cast(nn.Module, module), prepared, optim.clip, optim.micro_tokens)
+
+    def update(
+        self, learner: Learner, batch: Batch, objective: Objective, params: dict[str, object]
+    ) -> dict[str, float]:
+        """One optimizer step on the gradient of the whole batch; returns the objective's metrics and `grad_norm`.
+
+        Raises EngineError, before the step is taken, where the loss is not finite.
+        """
+        counts = batch.counts()
+        shares = _deal(batch.micro(learner.micro_tokens), self.accelerator.num_processes)
+        mine = shares[self.accelerator.process_index]
+        totals: dict[str, Tensor] = {}
+        learner.optimizer.zero_grad(set_to_none=True)
+        for i, (rows, weight) in enumerate(mine):
+            last = i == len(mine) - 1
+            with nullcontext() if last else self.accelerator.no_sync(learner.module):
+                micro = batch.select(rows).to(self.device)
+                out = Outputs(learner.module(micro, tuple(objective.outputs)))
+                loss = objective(out, micro, **params)
+                total = torch.stack([w * value / counts[unit] for value, unit, w in loss.terms.values()]).sum()
+                _add(totals, "loss", total.detach() * weight)
+                for name, (value, unit) in loss.sums().items():
+                    _add(totals, name, value.detach() * (weight / counts[unit]))
+                # Data-parallel wrappers average gradients over processes; the sum is wanted.
+                self.accelerator.backward(total * (weight * self.accelerator.num_processes))
+        numbers = self._sum(totals)
+        if not math.isfinite(numbers["loss"]):
+            raise EngineError("update", f"the loss is {numbers['loss']}", "lower lr, or clip harder with optim.clip")
+        limit = learner.clip or math.inf
+        norm = cast(Tensor, self.accelerator.clip_grad_norm_(learner.module.parameters(), limit))
+        learner.optimizer.step()
+        return {**numbers, "grad_norm": float(norm)}
+
+    def _sum(self, totals: dict[str, Tensor]) -> dict[str, float]:
+        """Numbers added up over the processes, fetched from the device in one go."""
+        stacked = torch.stack([value.float() for value in totals.values()])
+        summed = cast(Tensor, self.accelerator.reduce(stacked, reduction="sum"))
+        return dict(zip(totals, summed.tolist(), strict=True))
+
+    # ------------------------------------------------------------------------------------------------------ inference
+
+    @torch.no_grad()
+    def outputs(self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int) -> Outputs:
+        """Outputs of the whole batch without gradients, [B, T] on the CPU."""
+
+        def of(micro: Batch) -> dict[str, Tensor]:
+            with self.autocast():
+                return roles(micro, tuple(names))
+
+        return Outputs(self._map(batch, of, micro_tokens))
+
+    @torch.no_grad()
+    def kl(self, model: PreTrainedModel, reference: PreTrainedModel, batch: Batch, *, micro_tokens: int) -> Tensor:
+        """Exact KL(model || reference) of each train token's distribution, [B, T] on the CPU, in nats."""
+
+        def of(micro: Batch) -> dict[str, Tensor]:
+            with self.autocast():
+                return {"kl": token_kl(model, reference, micro)}
+
+        return self._map(batch, of, micro_tokens)["kl"]
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        roles: Roles,
+        batches: Sequence[Batch],
+        objective: Objective,
+        params: dict[str, object],
+        *,
+        micro_tokens: int,
+    ) -> dict[str, float]:
+        """An objective's terms and metrics over held-out batches, each averaged over all its units."""
+        totals: dict[str, float] = {}
+        units: dict[str, Unit] = {}
+        weights: dict[str, float] = {}
+        seen: dict[Unit, int] = {}
+        for batch in batches:
+            for unit, count in batch.counts().items():
+                seen[unit] = seen.get(unit, 0) + count
+            for rows in batch.micro(micro_tokens):
+                micro = batch.select(rows).to(self.device)
+                with self.autocast():
+                    loss = objective(Outputs(roles(micro, tuple(objective.outputs))), micro, **params)
+                for name, (value, unit) in loss.sums().items():
+                    totals[name] = totals.get(name, 0.0) + float(value)
+                    units[name] = unit
+                weights |= {name: term[2] for name, term in loss.terms.items()}
+        means = {name: totals[name] / seen[units[name]] for name in totals}
+        return {**means, "loss": sum(weight * means[name] for name, weight in weights.items())}
+
+    def _map(
+        self, batch: Batch, function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int
+    ) -> dict[str, Tensor]:
+        """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width."""
+        whole: dict[str, Tensor] = {}
+        for rows in batch.micro(micro_tokens):
+            for name, values in function(batch.select(rows).to(self.device)).items():
+                target = whole.setdefault(name, torch.zeros(batch.tokens.shape))
+                target[rows, : values.shape[1]] = values.float().cpu()
+        return whole
+
+    def place(self, model: PreTrainedModel) -> PreTrainedModel:
+        """A frozen model on the device."""
+        return cast(PreTrainedModel, model.to(self.device).requires_grad_(False))  # pyright: ignore[reportArgumentType]
+
+    # ---------------------------------------------------------------------------------------------------------- state
+
+    def save_state(self, learner: Learner, progress: Progress, folder: Path) -> None:
+        """Weights, optimizer, progress and random states, complete or not at all."""
+        if not self.main:
+            return
+        state = {
+            "roles": learner.roles.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
+            "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
+        }
+        with new_folder(folder) as draft, writing(folder):
+            torch.save(state, draft / "state.pt")
+
+    def load_state(self, learner: Learner, folder: Path) -> Progress:
+        """Go back to a saved state; a fresh Progress where there is none."""
+        path = folder / "state.pt"
+        if not path.exists():
+            return Progress()
+        try:
+            # The file is this program's own; weights_only would refuse the random states in it.
+            state = torch.load(path, map_location="cpu", weights_only=False)
+        except (RuntimeError, EOFError, OSError) as error:
+            raise EngineError(str(path), f"is damaged ({error})", f"remove {folder} to start the stage again") from None
+        learner.roles.load_state_dict(state["roles"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"]["torch"])
+        np.random.set_state(state["random"]["numpy"])
+        random.setstate(state["random"]["python"])
+        return Progress(**state["progress"])
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that libraries may draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
+    totals[name] = totals[name] + value if name in totals else value
+
+
+def _deal(micros: list[Tensor], processes: int) -> list[list[tuple[Tensor, float]]]:
+    """Micro-batches for each process, equally many: where they do not go round, a spare one counts with weight 0.
+
+    Every process must run the same number of backward passes, or the others wait for it for ever.
+    """
+    shares = [[(rows, 1.0) for rows in micros[rank::processes]] for rank in range(processes)]
+    most = len(shares[0])
+    for share in shares:
+        share += [(micros[-1], 0.0)] * (most - len(share))
+    return shares
+
+
+def _optimizer(groups: list[dict[str, object]], optim: Optim) -> torch.optim.Optimizer:
+    if optim.name == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, weight_decay=optim.weight_decay)
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+
+
+def _device(name: str) -> str:
+    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "auto":
+        return found
+    if name not in {"cpu", found}:
+        raise EngineError("compute.device", f"there is no '{name}' here", f'found: {found}; use device = "auto"')
+    return name
+
+
+def _precision(name: str, device: str) -> str:
+    if name != "auto":
+        return name
+    return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"

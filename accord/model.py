@@ -1,0 +1,256 @@
+"""Open and save models, and compute what objectives ask for: log-probs of the train tokens, entropies, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from accord.data.batch import Batch
+from accord.errors import ModelError
+from accord.run import new_folder
+
+Output: TypeAlias = Literal["logp", "entropy", "score"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass was asked for; reading anything else is an error.
+
+    `logp[b, t]` and `entropy[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]` comes from the
+    hidden state of token t. So a reward is the score at the last real token, and the value before token t is
+    `score[b, t-1]`.
+    """
+
+    values: dict[str, Tensor]  # each [B, T] float32
+
+    def _get(self, name: Output) -> Tensor:
+        if name not in self.values:
+            raise ModelError("objective", f"reads '{name}', which was not computed", f"declare outputs=[..., '{name}']")
+        return self.values[name]
+
+    @property
+    def logp(self) -> Tensor:
+        """Log-probability of each train token, [B, T], in nats."""
+        return self._get("logp")
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy of the distribution that each train token was drawn from, [B, T], in nats."""
+        return self._get("entropy")
+
+    @property
+    def score(self) -> Tensor:
+        """The scalar head after each token, [B, T]."""
+        return self._get("score")
+
+
+class Roles(nn.Module):
+    """The models that one update trains, behind one forward pass: a policy, a scorer (reward model or critic), or both.
+
+    One module and not two, because sharding back-ends wrap a single root.
+    """
+
+    def __init__(self, *, policy: PreTrainedModel | None = None, scorer: PreTrainedModel | None = None) -> None:
+        super().__init__()
+        self.policy = policy
+        self.scorer = scorer
+
+    def forward(self, batch: Batch, outputs: Sequence[Output]) -> dict[str, Tensor]:
+        """The outputs asked for, each [B, T] float32."""
+        found: dict[str, Tensor] = {}
+        if "logp" in outputs or "entropy" in outputs:
+            assert self.policy is not None
+            found |= token_outputs(self.policy, batch, entropy="entropy" in outputs)
+        if "score" in outputs:
+            assert self.scorer is not None
+            found["score"] = token_scores(self.scorer, batch)
+        return found
+
+
+def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Logits, divided by the temperature, of the distributions that the train tokens were drawn from: [N, V] float32.
+
+    The LM head runs at those N positions only. A hook narrows its input, so whatever a model does to its logits
+    (scaling, soft-capping) stays as it is.
+    """
+    before = torch.zeros_like(batch.train)
+    before[:, :-1] = batch.train[:, 1:]
+    head = cast(nn.Module, model.get_output_embeddings())
+
+    def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][before][None], *inputs[1:])
+
+    handle = head.register_forward_pre_hook(narrow)
+    try:
+        logits = model(**inputs_of(batch), use_cache=False).logits[0]
+    finally:
+        handle.remove()
+    logits = logits.float()
+    return logits / batch.temperature if batch.temperature != 1.0 else logits
+
+
+def token_outputs(model: PreTrainedModel, batch: Batch, *, entropy: bool) -> dict[str, Tensor]:
+    """`logp` and, if asked for, `entropy`, each [B, T]."""
+    everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
+    picked = everything.gather(1, batch.tokens[batch.train][:, None])[:, 0]
+    found = {"logp": _scatter(picked, batch)}
+    if entropy:
+        with torch.no_grad():
+            found["entropy"] = _scatter(-(everything.exp() * everything).sum(1), batch)
+    return found
+
+
+def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -> Tensor:
+    """KL(model || reference) of each train token's distribution, [B, T]: the exact sum over the vocabulary, in nats."""
+    ours = torch.log_softmax(train_logits(model, batch), dim=-1)
+    theirs = torch.log_softmax(train_logits(reference, batch), dim=-1)
+    shared = min(ours.shape[1], theirs.shape[1])  # a pad row may have been added to one of the two
+    ours, theirs = ours[:, :shared], theirs[:, :shared]
+    return _scatter((ours.exp() * (ours - theirs)).sum(1), batch)
+
+
+def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The scalar head's value after every token, [B, T] float32.
+
+    Plain transformers returns the head at one token only; a hook keeps all of them.
+    """
+    kept: list[Tensor] = []
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        kept.append(output)
+
+    handle = score_head(model).register_forward_hook(keep)
+    try:
+        model(**inputs_of(batch), use_cache=False)
+    finally:
+        handle.remove()
+    return kept[0][..., 0].float()
+
+
+def _scatter(values: Tensor, batch: Batch) -> Tensor:
+    """Values of the train tokens, [N], at their places in [B, T]; 0 elsewhere."""
+    return values.new_zeros(batch.train.shape).masked_scatter(batch.train, values)
+
+
+def inputs_of(batch: Batch) -> dict[str, Tensor]:
+    """Keyword arguments of a transformers forward pass.
+
+    Padding on the right needs neither mask nor positions under causal attention, and attention without a mask is
+    faster; padding on the left needs both.
+    """
+    if not batch.left_padded:
+        return {"input_ids": batch.tokens}
+    return {
+        "input_ids": batch.tokens,
+        "attention_mask": batch.attend.long(),
+        "position_ids": batch.positions(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ open and save
+
+
+def load_config(path: str | Path, where: str) -> PretrainedConfig:
+    """A model's configuration; ModelError where there is none."""
+    try:
+        return AutoConfig.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(where, f"no model at {path} ({first})", "give a model folder or a hub id") from None
+
+
+def load_policy(path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str) -> PreTrainedModel:
+    """A causal language model in float32 without dropout, with an embedding row for every token of the tokenizer."""
+    load_config(path, where)
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+    return _mended(cast(PreTrainedModel, model), tokenizer)
+
+
+def load_scorer(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str, *, seed: int | None
+) -> PreTrainedModel:
+    """A language model with a scalar head, in float32 without dropout.
+
+    A folder that has a head keeps it. Otherwise the head is new: drawn from N(0, 1/(d+1)) with `seed` (Stiennon et al.
+    2020), or 0 where `seed` is None, as a critic starts (Ziegler et al. 2019).
+    """
+    config = load_config(path, where)
+    config.num_labels = 1
+    config.pad_token_id = tokenizer.pad_token_id
+    model = cast(
+        PreTrainedModel,
+        AutoModelForSequenceClassification.from_pretrained(str(path), config=config, dtype=torch.float32),
+    )
+    if not has_head(config):
+        weight = score_head(model).weight
+        with torch.no_grad():
+            if seed is None:
+                weight.zero_()
+            else:
+                weight.normal_(0, (weight.shape[1] + 1) ** -0.5, generator=torch.Generator().manual_seed(seed))
+    return _mended(model, tokenizer)
+
+
+def has_head(config: PretrainedConfig) -> bool:
+    """Whether a model folder is a reward model or critic."""
+    return any("ForSequenceClassification" in name for name in config.architectures or [])
+
+
+def score_head(model: PreTrainedModel) -> nn.Linear:
+    """The linear layer that makes the score."""
+    head = dict(model.named_children()).get("score")
+    if not isinstance(head, nn.Linear):
+        raise ModelError(type(model).__name__, "has no linear head named 'score'", "use a decoder architecture")
+    return head
+
+
+def _mended(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Fit a model to its mended tokenizer: an embedding row for the pad token, and its id in the configuration.
+
+    The model stays in evaluation mode, in which it is trained too: dropout is off.
+    """
+    rows = _weight(model.get_input_embeddings()).shape[0]
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        layers = {id(x): x for x in (model.get_input_embeddings(), model.get_output_embeddings()) if x is not None}
+        with torch.no_grad():
+            for layer in layers.values():
+                _weight(layer)[rows:] = _weight(layer)[:rows].mean(0)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if model.can_generate() and model.generation_config is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model.eval()
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    """The weight of an embedding or a linear layer."""
+    return cast(Tensor, layer.weight)
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """The longest row that a model takes."""
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+        value = config.to_dict().get(name)
+        if isinstance(value, int):
+            return value
+    return 2**30
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a folder that plain transformers opens: safetensors, configuration, tokenizer with its chat template."""
+    with new_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)

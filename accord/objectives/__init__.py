@@ -1,0 +1,88 @@
+"""What is optimised: pure functions `(out, batch, **params) -> Loss` of tensors.
+
+A loss returns sums, never means. The engine divides each by the number of its units over all micro-batches and processes,
+so that splitting a batch never changes its gradient.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, cast
+
+from torch import Tensor
+
+from accord.data.batch import Batch, Unit
+from accord.errors import RecipeError
+from accord.functions import is_reference, load_function
+from accord.model import Output, Outputs
+
+Sum: TypeAlias = tuple[Tensor, Unit]  # a 0-d sum, and what it is to be averaged over
+Term: TypeAlias = tuple[Tensor, Unit, float]  # the same, and its weight in the total loss
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Named terms of a loss, and metrics beside it: sums over the units of one micro-batch."""
+
+    terms: dict[str, Term]
+    metrics: dict[str, Sum] = field(default_factory=dict)
+
+    def sums(self) -> dict[str, Sum]:
+        """Terms without their weights, and metrics: all that is to be averaged and reported."""
+        return {**{name: (value, unit) for name, (value, unit, _) in self.terms.items()}, **self.metrics}
+
+
+class Function(Protocol):
+    """The signature of an objective."""
+
+    def __call__(self, out: Outputs, batch: Batch, /, **params: object) -> Loss: ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss function and what it needs: outputs of the forward pass, columns of the batch."""
+
+    function: Callable[..., Loss]
+    outputs: Sequence[Output] = ("logp",)
+    needs: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    def __call__(self, out: Outputs, batch: Batch, **params: object) -> Loss:
+        return self.function(out, batch, **params)
+
+
+def objective(
+    *, outputs: Sequence[Output] = ("logp",), needs: Sequence[str] = ()
+) -> Callable[[Callable[..., Loss]], Objective]:
+    """Declare what an objective needs: `outputs` of the forward pass and columns (`needs`) of the batch."""
+    return lambda function: Objective(function, outputs, needs)
+
+
+def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:
+    """A built-in objective by name, or one of the user's by reference (`my_loss.py:my_loss`)."""
+    if not is_reference(name):
+        return known[name]
+    found = load_function(name, where)
+    return found if isinstance(found, Objective) else Objective(cast(Callable[..., Loss], found))
+
+
+def check_params(chosen: Objective, params: dict[str, object], where: str) -> None:
+    """RecipeError unless `params` fit the objective's signature."""
+    allowed = {
+        name: parameter
+        for name, parameter in inspect.signature(chosen.function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for name in params:
+        if name not in allowed:
+            raise RecipeError(f"{where}.{name}", f"objective '{chosen.name}' has no such parameter",
+                              f"known: {', '.join(allowed) or '(none)'}")  # fmt: skip
+    for name, parameter in allowed.items():
+        if parameter.default is inspect.Parameter.empty and name not in params:
+            raise RecipeError(f"{where}.{name}", f"objective '{chosen.name}' needs it", "add it to the recipe")

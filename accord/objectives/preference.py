@@ -1,0 +1,36 @@
+"""The DPO family: preferences without a reward model."""
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from accord.data.batch import Batch
+from accord.model import Outputs
+from accord.objectives import Loss, Objective, objective
+
+
+@objective(outputs=["logp"], needs=["ref_logp", "prob", "weight"])
+def dpo(out: Outputs, batch: Batch, *, beta: float = 0.1) -> Loss:
+    """Direct preference optimisation: the implicit reward is beta * log(pi / pi_ref) of the whole answer.
+
+    Rafailov et al. 2023, eq. 7 (https://arxiv.org/abs/2305.18290); soft labels (`prob`) weigh both directions.
+    `chosen_logp` and `rejected_logp` are sums over the answer's tokens, in nats.
+    """
+    chosen, rejected = batch.pairs(out.logp.sum(1))  # [P]
+    ref_chosen, ref_rejected = batch.pairs(batch["ref_logp"])  # ref_logp: [B], summed over the answer
+    prob, _ = batch.pairs(batch["prob"])
+    weight, _ = batch.pairs(batch["weight"])
+    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    loss = -(prob * logsigmoid(margin) + (1 - prob) * logsigmoid(-margin)) * weight
+    right = torch.where(margin == 0, 0.5, (margin > 0).float())  # a tie is half right
+    return Loss(
+        {"dpo": (loss.sum(), "pair", 1.0)},
+        {
+            "accuracy": (right.sum(), "pair"),
+            "margin": (margin.sum(), "pair"),
+            "chosen_logp": (chosen.sum(), "pair"),
+            "rejected_logp": (rejected.sum(), "pair"),
+        },
+    )
+
+
+OBJECTIVES: dict[str, Objective] = {"dpo": dpo}

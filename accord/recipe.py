@@ -1,0 +1,556 @@
+"""Every knob of accord, as one tree of pydantic models: what a recipe may say, its defaults, and what each key means.
+
+A recipe is a TOML file. Keys that do not exist are answered with the nearest one that does, references (`@stage`) are
+checked here, and nothing heavier than pydantic is imported, so a mistake is answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias, cast
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from accord.errors import RecipeError
+
+Table: TypeAlias = dict[str, JsonValue]
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of a recipe: unknown keys are errors, attribute docstrings are the documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# ---------------------------------------------------------------------------------------------------- data and training
+
+
+def _as_table(key: str) -> BeforeValidator:
+    """Let `value` stand for `{ key = value }`."""
+    return BeforeValidator(lambda value: value if isinstance(value, dict | BaseModel) else {key: value})
+
+
+class Source(Section):
+    """Where records come from. A bare string stands for `{ source = "..." }`."""
+
+    source: str
+    """Hub id, file (.jsonl, .json, .csv, .parquet, .txt, also .gz), `file.py:fn`, or embedded data (`accord:demo/chats`)."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    config: str | None = None
+    """Configuration of a hub dataset."""
+    map: dict[str, str] = {}
+    """Our field = your column, for rows in a form of your own: `{ prompt = "question", chosen = "best" }`."""
+    limit: Positive | None = None
+    """Read at most this many records (after `part`)."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A row that does not hold what it should (an empty answer, a missing column): `stop` with its line number, or `skip`
+    it and count it."""
+    part: str | None = Field(default=None, pattern=r"^\d{1,3}:\d{1,3}$")
+    """Percent range of a hash of the first user turn, `"0:80"`: parts that do not overlap never share a conversation."""
+
+
+AnySource: TypeAlias = Annotated[Source, _as_table("source")]
+Sources: TypeAlias = Annotated[
+    list[AnySource], BeforeValidator(lambda value: value if isinstance(value, list) else [value])
+]
+Held: TypeAlias = Annotated[Fraction | Sources, Field(union_mode="left_to_right")]
+
+
+class Optim(Section):
+    """Optimizer, schedule and batch size."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """`sgd` is plain gradient descent without momentum."""
+    lr: float = Field(default=1e-5, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls to 0 after the warm-up; `constant` stays."""
+    warmup: float = Field(default=0.0, ge=0)
+    """Steps of linear warm-up, or a fraction of all steps when under 1."""
+    batch_size: Positive = 32
+    """Rows, pairs or rollouts per optimizer step, over all micro-batches and processes."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the data (1 when neither `epochs` nor `steps` is given)."""
+    steps: Positive | None = None
+    """Optimizer steps; for policy stages, rollout batches."""
+    clip: float = Field(default=1.0, ge=0)
+    """Largest global gradient norm; 0 switches clipping off."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of AdamW, plain L2 for SGD."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon; the original PPO code uses 1e-5."""
+    micro_tokens: Positive = 8192
+    """Token budget of one forward and backward pass, padding included. Changes memory and speed, never the gradient."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both given; keep one of them")
+        return self
+
+
+class SftOptim(Optim):
+    lr: float = Field(default=2e-5, gt=0)
+    warmup: float = Field(default=0.03, ge=0)
+
+
+class PreferenceOptim(Optim):
+    lr: float = Field(default=1e-6, gt=0)
+    warmup: float = Field(default=0.1, ge=0)
+
+
+class PolicyOptim(Optim):
+    lr: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    eps: float = Field(default=1e-5, gt=0)
+
+
+class Compute(Section):
+    """Facts of the machine. They change speed and rounding, not the method."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `mps`."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 is autocast: weights, optimizer and losses stay float32. `auto` takes it on GPUs that have it."""
+    threads: Positive | None = None
+    """CPU threads; unset leaves PyTorch's choice."""
+
+
+# --------------------------------------------------------------------------------------------------------------- stages
+
+
+class Stage(Section):
+    """What every stage has."""
+
+    save: Positive = 50
+    """Steps between saved states, from which an interrupted stage resumes."""
+    eval: Positive | None = None
+    """Steps between evaluations on `eval_data`; unset means about ten over the run."""
+
+
+class Trained(Stage):
+    """What every stage has that fits a model to records."""
+
+    model: str
+    """Where to start: hub id, folder, or `@stage`."""
+    data: Sources
+    """Training records: one source or a list of them."""
+    eval_data: Held | None = None
+    """Held-out records, or a fraction of `data` split off by a hash of the first user turn. Nothing is held out unless set."""
+    max_tokens: Positive | None = None
+    """Longest row, in tokens; unset takes the model's context."""
+    truncate: Literal["drop", "cut"] = "drop"
+    """Rows over `max_tokens`: `drop` leaves them out, `cut` keeps their start and drops those left without any answer.
+    Both are counted and shown. Pairs are never cut: half an answer cannot be compared."""
+
+
+class Shape(Section):
+    """Size of a model made from scratch (Llama architecture, tied embeddings)."""
+
+    layers: Positive = 4
+    width: Positive = 128
+    heads: Positive = 4
+    feed_forward: Positive = 352
+    vocab: Positive = 1024
+    context: Positive = 256
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
+        return self
+
+
+class Pretrain(Stage):
+    """A small base model from scratch: byte-pair tokenizer and Llama, next-token loss on plain text."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    data: Sources
+    """Text records."""
+    eval_data: Held | None = None
+    """Held-out text, or a fraction of `data`."""
+    shape: Shape = Shape()
+    """Size of the model."""
+    optim: SftOptim = SftOptim(lr=3e-3, batch_size=32)
+
+
+class Sft(Trained):
+    """Supervised fine-tuning on demonstrations; the loss is on the assistant's tokens only."""
+
+    kind: Literal["sft"] = "sft"
+    optim: SftOptim = SftOptim()
+
+
+class Reward(Trained):
+    """A reward model: language model with a scalar head, Bradley-Terry on pairs."""
+
+    kind: Literal["reward"] = "reward"
+    optim: Optim = Optim()
+    ensemble: Positive = 1
+    """Members, alike but for their seed (head, order of rows)."""
+    folds: int = Field(default=0, ge=0)
+    """Cross-validation: accuracy on data not trained on, from this many further fits (0 = none, else at least 2)."""
+
+    @field_validator("folds")
+    @classmethod
+    def _not_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("1 fold would leave nothing to train on; use 0 or at least 2")
+        return folds
+
+
+class DpoParams(Section):
+    """Params of objective `dpo`."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How strongly the policy is held to the reference."""
+
+
+class Preference(Trained):
+    """Preference optimisation without a reward model."""
+
+    kind: Literal["preference"] = "preference"
+    objective: str = "dpo"
+    """`dpo`, or a function of yours, `my_loss.py:my_loss`."""
+    params: Table = {}
+    """Keyword arguments of the objective."""
+    reference: str | None = None
+    """The frozen reference; unset means `model` as it enters the stage."""
+    optim: PreferenceOptim = PreferenceOptim()
+
+    @model_validator(mode="after")
+    def _params_fit(self) -> Self:
+        if ".py:" not in self.objective:
+            _one_of("objective", self.objective, ["dpo"], 'or a function of yours, "file.py:fn"')
+            object.__setattr__(self, "params", DpoParams.model_validate(self.params).model_dump())
+        return self
+
+
+class RewardTerm(Section):
+    """One part of the reward. A bare number stands for its weight."""
+
+    weight: float = 1.0
+    combine: Literal["mean", "min", "uwo"] = "mean"
+    """How the members of an ensemble become one value; `uwo` is mean - penalty * variance (Coste et al. 2023)."""
+    penalty: float = Field(default=0.5, ge=0)
+    """Weight of the variance under `uwo`."""
+
+
+Rewards: TypeAlias = dict[str, Annotated[RewardTerm, _as_table("weight")]]
+
+
+class PpoParams(Section):
+    """Params of objective `ppo` (Schulman et al. 2017; Ziegler et al. 2019)."""
+
+    clip: float = Field(default=0.2, gt=0)
+    """Range of the probability ratio outside of which it earns nothing more."""
+    kl: float = Field(default=0.05, ge=0)
+    """Weight beta of the per-token KL penalty in the reward; with `kl_target`, its first value."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats per answer that an adaptive beta steers to; unset keeps beta fixed."""
+    kl_horizon: Positive = 10_000
+    """Rollouts over which an adaptive beta reacts."""
+    kl_budget: float | None = Field(default=None, gt=0)
+    """Largest KL, in nats per answer on held-out prompts, that a kept checkpoint may have."""
+    gamma: Probability = 1.0
+    """Discount per token."""
+    lam: Probability = 0.95
+    """Lambda of generalised advantage estimation."""
+    value_coef: float = Field(default=0.1, ge=0)
+    """Weight of the value loss."""
+    value_clip: float = Field(default=0.2, ge=0)
+    """Range around the old value in which the new one is trusted; 0 switches value clipping off."""
+    critic: str = "reward"
+    """What the critic starts from: `reward` (the first reward model), `policy` (its trunk, new head), or a model."""
+    critic_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the critic; unset means the policy's."""
+    critic_warmup: int = Field(default=0, ge=0)
+    """Rollout batches in which only the critic learns."""
+    missing_eos: float = Field(default=1.0, ge=0)
+    """Subtracted from the score of an answer that did not end."""
+    whiten: bool = True
+    """Shift and scale advantages to mean 0 and (population) variance 1 over the rollout batch."""
+    epochs: Positive = 2
+    """Passes over each rollout batch."""
+
+
+class RolloutParams(Section):
+    """How a policy stage samples."""
+
+    batch_size: Positive = 64
+    """Rollouts per batch: prompts times `group_size`."""
+    group_size: Positive = 1
+    """Answers per prompt."""
+    max_new_tokens: Positive = 128
+    """Longest answer, its end token included."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; log-probs of policy and reference carry it too."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.batch_size % self.group_size:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}")
+        return self
+
+
+class Policy(Trained):
+    """Reinforcement learning on sampled answers."""
+
+    kind: Literal["policy"] = "policy"
+    objective: Literal["ppo"] = "ppo"
+    rewards: Rewards = Field(min_length=1)
+    """What is optimised: reward models (`@reward`, folders) and functions (`file.py:fn`), with weights."""
+    eval_rewards: Rewards = {}
+    """What chooses the checkpoint on `eval_data`: a reward model the policy never sees. Unset falls back to `rewards`."""
+    reference: str | None = None
+    """The frozen reference; unset means `model` as it enters the stage."""
+    params: PpoParams = PpoParams()
+    rollout: RolloutParams = RolloutParams()
+    optim: PolicyOptim = PolicyOptim()
+
+
+class Sampling(Section):
+    """How an evaluation samples."""
+
+    max_new_tokens: Positive = 128
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the sampled answers; each prompt is also answered greedily."""
+
+
+class Evaluate(Stage):
+    """Any number of models, side by side on the same prompts."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the table = hub id, folder or `@stage`."""
+    baseline: str = ""
+    """The model that win rate and KL refer to; unset means the first."""
+    data: Sources
+    """Prompts; where records bring an answer, perplexity is measured on it."""
+    rewards: Rewards = {}
+    """What judges the answers: held-out reward models or functions."""
+    suites: list[str] = ["prompts"]
+    """Names under which results are reported: `prompts`, or a function of yours (`file.py:fn`)."""
+    sampling: Sampling = Sampling()
+    max_tokens: Positive | None = None
+    """Longest prompt with its answer, in tokens; unset takes the models' context."""
+    micro_tokens: Positive = 8192
+    """Token budget of one forward pass."""
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        object.__setattr__(self, "baseline", self.baseline or next(iter(self.models)))
+        _one_of("baseline", self.baseline, list(self.models))
+        return self
+
+
+AnyStage: TypeAlias = Pretrain | Sft | Reward | Preference | Policy | Evaluate
+KINDS: dict[str, type[Stage]] = {
+    "pretrain": Pretrain,
+    "sft": Sft,
+    "reward": Reward,
+    "preference": Preference,
+    "policy": Policy,
+    "evaluate": Evaluate,
+}
+
+
+class Recipe(Section):
+    """What to do, stage after stage in the order of the file."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Names the run folder, `runs/<name>`."""
+    seed: int = 0
+    compute: Compute = Compute()
+    stage: dict[str, Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- loading
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe file, apply `key=value` overrides and check everything that can be checked without loading anything.
+
+    Paths in the file are relative to the file, paths in overrides to the working directory; both come out absolute.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(str(path), error.strerror or "cannot be read", "give the path of a recipe (.toml)") from None
+    try:
+        table = cast(Table, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(str(path), f"is not TOML: {error}") from None
+    table = cast(Table, _anchor(table, path.parent.resolve()))
+    for override in overrides or []:
+        _apply(table, override)
+    return parse(table)
+
+
+def parse(table: Table) -> Recipe:
+    """Check a recipe given as nested dictionaries."""
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise _explain(error, table) from None
+    _check_references(recipe)
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as TOML with every default written out; unset options (`None`) are left out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _anchor(value: JsonValue, folder: Path) -> JsonValue:
+    """Make path-like strings absolute: those that exist under `folder`, or that begin like a path."""
+    if isinstance(value, dict):
+        return {_anchored(key, folder): _anchor(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anchor(item, folder) for item in value]
+    return _anchored(value, folder) if isinstance(value, str) else value
+
+
+def _anchored(text: str, folder: Path) -> str:
+    if not text or text.startswith("@"):
+        return text
+    path, colon, name = text.partition(":") if ".py:" in text else (text, "", "")
+    like_a_path = colon or text.startswith(("./", "../", "/", "~")) or ("/" in text and (folder / path).exists())
+    like_a_path = like_a_path or Path(path).suffix in {".jsonl", ".json", ".csv", ".parquet", ".txt", ".gz"}
+    return str((folder / Path(path).expanduser()).resolve()) + colon + name if like_a_path else text
+
+
+def _apply(table: Table, override: str) -> None:
+    """Set one `a.b.c=value`; the value is TOML, or a bare string when it is not."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(override, "is not an override", "write key=value, as in stage.ppo.optim.lr=3e-6")
+    try:
+        value = cast(JsonValue, tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = cast(Table, table.setdefault(parent, {}))
+        if not isinstance(table, dict):
+            raise RecipeError(key, f"'{parent}' is a value, not a table")
+    table[last] = _anchor(value, Path.cwd())
+
+
+def _explain(error: ValidationError, table: Table) -> RecipeError:
+    """The first mistake, in the words of the recipe rather than of pydantic."""
+    # An unknown key is most often the cause of the other mistakes (a misspelled key is also a missing one).
+    mistake = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    if mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        where = ".".join(map(str, mistake["loc"]))
+        given = cast(dict[str, JsonValue], mistake["input"]).get("kind", "")
+        return RecipeError(f"{where}.kind", *_unknown("kind", str(given), list(KINDS)))
+    at, section = _locate(mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        known = list(section.model_fields) if section else []
+        return RecipeError(at, *_unknown("key", str(mistake["loc"][-1]), known))
+    if mistake["type"] == "missing":
+        return RecipeError(at, "is missing", "add it to the recipe")
+    said = mistake["msg"].removeprefix("Value error, ")
+    given = mistake["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return RecipeError(at, said[0].lower() + said[1:] + shown)
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key of a pydantic location without the tags of unions, and the section that holds its last part."""
+    section: type[BaseModel] | None = Recipe
+    names: list[str] = []
+    for depth, part in enumerate(loc):
+        if depth == 2 and loc[0] == "stage" and part in KINDS:
+            section = KINDS[str(part)]
+            continue
+        if isinstance(part, str) and ("[" in part or part in {"float", "constrained-float"}):
+            continue
+        names.append(str(part))
+        if depth == len(loc) - 1:
+            break
+        field = section.model_fields.get(str(part)) if section else None
+        section = _section_of(field.annotation) if field else section
+    return ".".join(names), section
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    """The section inside an annotation such as `Source | None` or `list[Source]`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_of(part) for part in typing.get_args(annotation))
+    return next((section for section in found if section), None)
+
+
+def _unknown(what: str, given: str, known: list[str], more: str = "") -> list[str]:
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    said = [f"unknown {what} '{given}'" if given else f"{what} is missing"]
+    said += [f"did you mean '{near[0]}'?"] if near else []
+    return [*said, f"known: {', '.join(known)}{' ' + more if more else ''}"]
+
+
+def _one_of(what: str, given: str, known: list[str], more: str = "") -> None:
+    if given not in known:
+        raise ValueError("; ".join(_unknown(what, given, known, more)))
+
+
+# ----------------------------------------------------------------------------------------------------------- references
+
+
+def references(stage: Stage) -> list[tuple[str, str]]:
+    """The earlier stages that a stage reads, as (key, name)."""
+    found: list[tuple[str, str]] = []
+    for key in ("model", "reference"):
+        value = getattr(stage, key, None)
+        found += [(key, value)] if value else []
+    if isinstance(stage, Policy):
+        found.append(("params.critic", stage.params.critic))
+    if isinstance(stage, Evaluate):
+        found += [(f"models.{name}", model) for name, model in stage.models.items()]
+    for key in ("rewards", "eval_rewards"):
+        found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
+    return [(key, value[1:]) for key, value in found if value.startswith("@")]
+
+
+def _check_references(recipe: Recipe) -> None:
+    """Every `@name` is an earlier stage that makes a model of the right kind."""
+    earlier: list[str] = []
+    for name, stage in recipe.stage.items():
+        for key, target in references(stage):
+            where = f"stage.{name}.{key}"
+            if target in recipe.stage and target not in earlier:
+                raise RecipeError(where, f"'@{target}' is not made before this stage", "move it up in the file")
+            if target not in earlier:
+                raise RecipeError(where, *_unknown("stage", target, earlier or ["(none)"]))
+            _check_kind(where, target, key, recipe.stage[target].kind)
+        earlier.append(name)
+
+
+def _check_kind(where: str, target: str, key: str, kind: str) -> None:
+    scores = "rewards." in key or key == "params.critic"
+    if kind == "evaluate" or (scores and key != "params.critic" and kind != "reward"):
+        wanted = "a reward stage" if scores else "a stage that makes a model"
+        raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
+    if not scores and kind == "reward" and key.startswith(("models.", "reference")):
+        raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")

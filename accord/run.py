@@ -1,0 +1,241 @@
+"""The run folder: the one place that writes to disk. Whole files and folders appear under their name only when complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from accord import __version__
+from accord.errors import EngineError
+from accord.recipe import Recipe, dump
+
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """What one stage leaves on disk."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The stage's name in the recipe."""
+        return self.path.name
+
+    @property
+    def model(self) -> Path:
+        """The finished model (of member 0, where there are several)."""
+        return self.path / "model"
+
+    @property
+    def state(self) -> Path:
+        """What an interrupted stage resumes from; gone once the stage is done."""
+        return self.path / "state"
+
+    @property
+    def record(self) -> dict[str, JsonValue]:
+        """stage.json, empty before the stage has begun."""
+        return read_json(self.path / "stage.json")
+
+    def members(self) -> list[Path]:
+        """The model folders of an ensemble, in order."""
+        return [self.model, *sorted(self.path.glob("model-*"), key=lambda path: int(path.name.removeprefix("model-")))]
+
+    def note(self, **values: object) -> None:
+        """Add to stage.json."""
+        write_json(self.path / "stage.json", {**self.record, **values})
+
+    def log(self, step: int, numbers: Mapping[str, float | int]) -> None:
+        """Append one line to metrics.jsonl; a number that is not finite is written as null."""
+        finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        append(self.path / "metrics.jsonl", [{"step": step, **finite}])
+
+    def sample(self, rows: list[dict[str, object]]) -> None:
+        """Append what the model says to samples.jsonl."""
+        append(self.path / "samples.jsonl", rows)
+
+    def cut_back(self, keep: Mapping[str, int]) -> None:
+        """Shorten metrics.jsonl and samples.jsonl to the sizes of a saved state: the steps after it are done again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            path = self.path / name
+            if path.exists():
+                with path.open("r+b") as file:
+                    file.truncate(min(keep.get(name, 0), path.stat().st_size))
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes that `cut_back` takes."""
+        files = [self.path / "metrics.jsonl", self.path / "samples.jsonl"]
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
+    def drop_state(self) -> None:
+        """Remove the saved state of a finished stage."""
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove everything of an earlier, different run of this stage."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
+
+
+class Run:
+    """One recipe and the folder that holds everything it makes."""
+
+    def __init__(self, recipe: Recipe, path: Path) -> None:
+        self.recipe = recipe
+        self.path = path
+        self.started = time.time()
+
+    def open(self) -> None:
+        """Create the folder and write down what is about to run."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "recipe.toml", dump(self.recipe))
+        self.note("running")
+
+    def stage(self, name: str) -> StageFolder:
+        """The folder of a stage."""
+        return StageFolder(self.path / name)
+
+    def note(self, status: str, **more: object) -> None:
+        """Write run.json: versions, seed, hardware and how far the run is."""
+        before = read_json(self.path / "run.json")
+        record = {
+            **before,
+            "name": self.recipe.name,
+            "seed": self.recipe.seed,
+            "status": status,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
+            "seconds": round(time.time() - self.started, 1),
+            "versions": versions(),
+            "hardware": hardware(),
+            **more,
+        }
+        write_json(self.path / "run.json", record)
+
+
+def versions() -> dict[str, str]:
+    found = {"accord": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, JsonValue]:
+    facts: dict[str, JsonValue] = {"machine": platform.machine(), "system": platform.system(), "cores": _cores()}
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists():
+        names = [
+            line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
+        ]
+        facts["cpu"] = names[0] if names else platform.processor()
+    return facts
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the machine's refusal to write into an error that names the place."""
+    try:
+        yield
+    except OSError as error:
+        fix = "free some space, or write elsewhere with --out" if error.errno == 28 else "choose a folder with --out"
+        raise EngineError(str(path), error.strerror or "cannot be written", fix) from error
+
+
+def read_json(path: Path) -> dict[str, JsonValue]:
+    """A JSON object from disk; empty where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        return cast(dict[str, JsonValue], json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise EngineError(
+            str(path), f"is damaged ({error})", "remove its folder to have the stage done again"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    with writing(path):
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+
+def write_json(path: Path, record: Mapping[str, object]) -> None:
+    """Write a JSON object under a temporary name, then rename it."""
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def append(path: Path, rows: list[dict[str, object]]) -> None:
+    """Append rows to a .jsonl file, in one write."""
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict[str, JsonValue]]:
+    """The rows of a .jsonl file that this package wrote; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that replaces `path` once the block has filled it."""
+    draft, old = path.with_name(f".{path.name}.draft"), path.with_name(f".{path.name}.old")
+    with writing(path):
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        yield draft
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprints
+
+
+def digest(value: object) -> str:
+    """A short hash of a JSON value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder_digest(path: Path) -> str:
+    """A short hash of a folder's files: names and contents."""
+    whole = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
+        whole.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()[:16]

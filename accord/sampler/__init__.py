@@ -1,0 +1,45 @@
+"""Sampling answers: what a rollout is, and what can make one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from accord.data.records import Message, Meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """What was said, and how: the common currency of training, evaluation and serving."""
+
+    prompt: list[Message]
+    text: str
+    prompt_tokens: list[int]
+    tokens: list[int]  # of the answer, its end token included where it has one
+    logp: list[float]  # of each token as it was sampled, in nats
+    finish: Literal["stop", "length"]
+    group: int = 0  # answers to one prompt share it
+    meta: Meta = field(default_factory=dict)  # the prompt's
+    version: int = 0  # of the policy: the step it was sampled at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A prompt to answer. `number` numbers the answers of a stage: with the seed it decides what is drawn."""
+
+    prompt: list[Message]
+    tokens: list[int]
+    number: int
+    group: int = 0
+    meta: Meta = field(default_factory=dict)
+
+
+class Sampler(Protocol):
+    """Anything that answers prompts."""
+
+    def generate(
+        self, asks: Sequence[Ask], *, max_new_tokens: int, temperature: float, seed: int, version: int = 0
+    ) -> list[Rollout]:
+        """One answer for each ask, in order; temperature 0 is greedy."""
+        ...

@@ -1,0 +1,94 @@
+"""Reward models as scorers: one, or an ensemble combined into one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from accord.data.batch import Row, collate
+from accord.data.prepare import answered
+from accord.data.tokenizer import load_tokenizer, pad_id
+from accord.engine import Engine
+from accord.errors import ModelError
+from accord.model import Roles, has_head, load_config, load_scorer
+from accord.objectives.reward import reward_of
+from accord.recipe import RewardTerm
+from accord.sampler import Rollout
+from accord.score import Score
+
+
+@dataclass
+class RewardModel:
+    """The members of an ensemble (or a single model) with their normalisation."""
+
+    members: list[PreTrainedModel]
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    term: RewardTerm
+    micro_tokens: int
+    shares_tokens: bool = False  # whether rollouts come in this model's own tokens
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """The combined, normalised reward of each rollout; more than one member leaves its spread in `parts`."""
+        values = torch.stack([self.rewards(member, self._rows(rollouts)) for member in self.members])  # [M, B]
+        combined = combine_members(values, self.term)
+        spread = values.std(0, correction=0) if len(values) > 1 else None
+        return [
+            Score(value, {"spread": float(spread[i])} if spread is not None else {})
+            for i, value in enumerate(combined.tolist())
+        ]
+
+    def rewards(self, member: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+        """One member's normalised reward of each row, [B]."""
+        batch = collate([[row] for row in rows], pad_id(self.tokenizer))
+        out = self.engine.outputs(Roles(scorer=member), batch, ["score"], micro_tokens=self.micro_tokens)
+        mean, std = normalisation(member)
+        return (reward_of(out.score, batch) - mean) / std
+
+    def _rows(self, rollouts: Sequence[Rollout]) -> list[Row]:
+        """Prompt and answer: the tokens as sampled where they are this model's own, else tokenised anew."""
+        if self.shares_tokens:
+            return [
+                Row(
+                    rollout.prompt_tokens + rollout.tokens, [False] * (len(rollout.prompt_tokens) + len(rollout.tokens))
+                )
+                for rollout in rollouts
+            ]
+        return answered(self.tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
+
+
+def combine_members(values: Tensor, term: RewardTerm) -> Tensor:
+    """Rewards of M members, [M, B], as one, [B]: mean, worst case, or mean - penalty * variance.
+
+    Coste et al. 2023, section 3 (https://arxiv.org/abs/2310.02743); the variance is the population's.
+    """
+    if term.combine == "min":
+        return values.min(0).values
+    if term.combine == "uwo":
+        return values.mean(0) - term.penalty * values.var(0, correction=0)
+    return values.mean(0)
+
+
+def normalisation(model: PreTrainedModel) -> tuple[float, float]:
+    """`reward_mean` and `reward_std` of a reward model, (0, 1) where it has none."""
+    config = model.config.to_dict()
+    return float(config.get("reward_mean", 0.0)), float(config.get("reward_std", 1.0))
+
+
+def open_reward(
+    folders: Sequence[str], term: RewardTerm, engine: Engine, *, micro_tokens: int, where: str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> RewardModel:  # fmt: skip
+    """A reward model from the folders of its members. `tokenizer` is the policy's, whose tokens are used as they are
+    where the vocabularies agree."""
+    if not has_head(load_config(folders[0], where)):
+        raise ModelError(where, f"{folders[0]} is not a reward model", "give the folder of a reward stage")
+    own = load_tokenizer(folders[0], where)
+    members = [engine.place(load_scorer(folder, own, where, seed=None)) for folder in folders]
+    shares = tokenizer is not None and tokenizer.get_vocab() == own.get_vocab()
+    shares = shares and tokenizer is not None and tokenizer.chat_template == own.chat_template
+    return RewardModel(members, own, engine, term, micro_tokens, shares)

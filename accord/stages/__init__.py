@@ -1,0 +1,147 @@
+"""Stage after stage: what is done is skipped, what was interrupted goes on, the rest is run."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from accord.console import duration, say
+from accord.data.sources import fingerprint
+from accord.engine import Engine
+from accord.errors import Interrupted, RecipeError
+from accord.functions import source_of
+from accord.recipe import AnyStage, Recipe, parse, references
+from accord.run import Run, digest, folder_digest
+from accord.stages.check import functions, inspect, model_path, models, sources
+from accord.stages.fit import Context, stop_on_signal
+
+# What changes where and how fast a stage runs, but not its result.
+NOT_RESULTS: dict[str, bool | set[str]] = {"save": True, "micro_tokens": True, "optim": {"micro_tokens"}}
+
+
+def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool = False) -> Run:
+    """Run a recipe's stages into a folder and return the run.
+
+    `only` names the stages to run, if not all. Every input is read and checked first, unless it has been (`inspected`).
+    """
+    for name in only:
+        if name not in recipe.stage:
+            raise RecipeError("--only", f"there is no stage '{name}'", f"known: {', '.join(recipe.stage)}")
+    if not inspected:
+        inspect(recipe)
+    prints = fingerprints(recipe)
+    made = Run(recipe, out)
+    made.open()
+    engine = Engine(recipe.compute)
+    facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}
+    made.note("running", **facts)
+    status = "failed"
+    try:
+        with stop_on_signal() as stop:
+            for name, stage in recipe.stage.items():
+                if not only or name in only:
+                    run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints[name])
+        status = "done"
+    except (Interrupted, KeyboardInterrupt):
+        status = "interrupted"
+        raise
+    finally:
+        made.note(status)
+    return made
+
+
+def run_stage(context: Context, stage: AnyStage, wanted: str) -> None:
+    """Skip, resume or begin one stage, by the fingerprint it left."""
+    record = context.folder.record
+    same = record.get("fingerprint") == wanted
+    if same and record.get("status") == "done":
+        say(f"{context.name:<10} done before, skipped")
+        return
+    missing = [name for _, name in references(stage) if context.run.stage(name).record.get("status") != "done"]
+    if missing:
+        raise RecipeError(
+            context.where, f"needs stage '{missing[0]}', which is not done", f"run it: --only {missing[0]}"
+        )
+    if not same:
+        context.folder.clear()
+    began, before = time.time(), cast(float, record.get("seconds", 0.0)) if same else 0.0
+    context.folder.note(kind=stage.kind, fingerprint=wanted, status="running")
+    say(f"{context.name:<10} {'goes on' if same else 'begins'}")
+    try:
+        method = importlib.import_module(f"accord.stages.{stage.kind}")
+        method.run(context, stage)
+    except BaseException:
+        context.folder.note(seconds=round(before + time.time() - began, 1))
+        raise
+    seconds = before + time.time() - began
+    context.folder.note(status="done", seconds=round(seconds, 1))
+    context.folder.drop_state()
+    say(f"{context.name:<10} done in {duration(seconds)}")
+
+
+def rehearse(recipe: Recipe, folder: Path) -> None:
+    """Run every stage on a few rows for one step, into a folder that is thrown away: the same code on a small scale."""
+    table = recipe.model_dump(mode="json", exclude_none=True)
+    for stage in cast("dict[str, dict[str, object]]", table["stage"]).values():
+        _shrink(stage)
+    run(parse(table), folder, inspected=True)
+
+
+def _shrink(stage: dict[str, object]) -> None:
+    """Make a stage as small as it can be and still go through all of its code."""
+    few = {"limit": 64}
+    stage["data"] = [{**source, **few} for source in cast("list[dict[str, object]]", stage["data"])]
+    if isinstance(stage.get("eval_data"), list):
+        stage["eval_data"] = [{**source, "limit": 16} for source in cast("list[dict[str, object]]", stage["eval_data"])]
+    elif "eval_data" in stage:
+        stage["eval_data"] = 0.3
+    if "optim" in stage:
+        optim = cast("dict[str, object]", stage["optim"])
+        optim.pop("epochs", None)
+        stage["optim"] = {**optim, "steps": 1, "batch_size": 2}
+    if "ensemble" in stage:
+        stage |= {"ensemble": 1, "folds": 0}
+    if "rollout" in stage:
+        rollout = cast("dict[str, int]", stage["rollout"])
+        stage["rollout"] = {**rollout, "batch_size": 2 * rollout["group_size"], "max_new_tokens": 4}
+    if "sampling" in stage:
+        stage["sampling"] = {**cast("dict[str, object]", stage["sampling"]), "max_new_tokens": 4}
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprints
+
+
+def fingerprints(recipe: Recipe) -> dict[str, str]:
+    """What each stage's result depends on: its settings, the stages before it, its data, functions and models."""
+    found: dict[str, str] = {}
+    for name, stage in recipe.stage.items():
+        found[name] = digest(
+            {
+                "settings": stage.model_dump(mode="json", exclude=cast("dict[str, bool]", NOT_RESULTS)),
+                "seed": recipe.seed,
+                "stages": {key: found[target] for key, target in references(stage)},
+                "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(sources(stage))},
+                "functions": {key: source_of(reference) for key, reference in functions(stage)},
+                "models": {key: _model_print(model) for key, model in models(stage)},
+            }
+        )
+    return found
+
+
+def _model_print(model: str) -> str:
+    path = Path(model_path(model))
+    return folder_digest(path) if path.is_dir() else _hub_commit(model)
+
+
+def _hub_commit(model: str) -> str:
+    """The commit of a hub model: that of the cache where the hub cannot be reached, the bare id where nothing is known."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        return HfApi().model_info(model).sha or model
+    except OSError:
+        cached = try_to_load_from_cache(model, "config.json")
+        return Path(cached).parent.name if isinstance(cached, str) else model

@@ -1,0 +1,163 @@
+"""Look before leaping: read every input of a recipe, show a row of each source, rehearse each stage on a tiny batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from accord import demo
+from accord.data import chat
+from accord.data.dropped import Dropped
+from accord.data.records import Example, Prompt, Record, Text, as_example, as_pair, as_prompt
+from accord.data.sources import check, read_all
+from accord.data.tokenizer import load_tokenizer
+from accord.errors import DataError, RecipeError
+from accord.functions import is_reference, load_function
+from accord.model import load_config
+from accord.objectives import check_params, resolve
+from accord.objectives.preference import OBJECTIVES
+from accord.recipe import AnyStage, Preference, Recipe, Source
+from accord.suites import resolve as resolve_suite
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One data source of a stage, read to its end."""
+
+    where: str
+    kinds: dict[str, int]  # records by type
+    dropped: Dropped
+    first: Record
+    tokenizer: PreTrainedTokenizerBase | None  # None where a stage of this recipe has yet to make it
+
+
+def inspect(recipe: Recipe) -> list[Seen]:
+    """Everything that a recipe names is there and fits its stage, or an error: files, rows, functions, tokenizers."""
+    for name, stage in recipe.stage.items():
+        _check_names(f"stage.{name}", stage)
+    tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+    found: list[Seen] = []
+    read: dict[str, tuple[list[Record], Dropped]] = {}
+    for name, stage in recipe.stage.items():
+        root = root_model(recipe, stage)
+        for key, model in [*models(stage), *([("model", root)] if root else [])]:
+            if model not in tokenizers:
+                tokenizers[model] = load_tokenizer(model_path(model), f"stage.{name}.{key}")
+                load_config(model_path(model), f"stage.{name}.{key}")
+        for key, source in sources(stage):
+            identity = source.model_dump_json()
+            if identity not in read:
+                dropped = Dropped()
+                read[identity] = (read_all([source], dropped, f"stage.{name}.{key}"), dropped)
+            records, dropped = read[identity]
+            seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, records[0],
+                        tokenizers.get(root) if root else None)  # fmt: skip
+            _check_rows(stage, records, seen)
+            found.append(seen)
+    return found
+
+
+def _check_names(where: str, stage: AnyStage) -> None:
+    """Files, functions and folders exist; parameters fit the objective."""
+    for key, source in sources(stage):
+        check(source, f"{where}.{key}")
+    for key, reference in functions(stage):
+        load_function(reference, f"{where}.{key}")
+    for suite in getattr(stage, "suites", []):
+        resolve_suite(suite, f"{where}.suites")
+    for key, model in models(stage):
+        if model.startswith("/") and not Path(model).is_dir():
+            raise RecipeError(
+                f"{where}.{key}", f"there is no folder {model}", "give a model folder, a hub id or @stage"
+            )
+    if isinstance(stage, Preference):
+        objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
+        check_params(objective, dict(stage.params), f"{where}.params")
+
+
+def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
+    """The records are of the kind that the stage reads, and the first ones render under its chat template."""
+    for record in records:
+        if stage.kind == "sft":
+            as_example(record, seen.where)
+        elif stage.kind in {"reward", "preference"}:
+            as_pair(record, seen.where)
+        elif (stage.kind == "pretrain") != isinstance(record, Text):
+            wanted = "plain text" if stage.kind == "pretrain" else "prompts"
+            raise DataError(seen.where, f"a {type(record).__name__} is not what the stage reads", f"give {wanted}")
+    if seen.tokenizer is not None and stage.kind != "pretrain":
+        chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
+
+
+def _shown(record: Record) -> Example:
+    """A record as a conversation with an answer."""
+    if isinstance(record, Prompt):
+        return Example(messages=[*record.prompt, {"role": "assistant", "content": "…"}], train="last")
+    try:
+        return as_example(record, "")
+    except DataError:
+        return Example(messages=[*as_prompt(record).prompt, {"role": "assistant", "content": "…"}], train="last")
+
+
+def marked(seen: Seen) -> str:
+    """The first row as the stage will see it; what is trained stands between ⟦ and ⟧."""
+    if isinstance(seen.first, Text) or seen.tokenizer is None:
+        return seen.first.text if isinstance(seen.first, Text) else _plain(seen.first)
+    row = chat.rows(seen.tokenizer, [_shown(seen.first)])[0]
+    text, inside, start = "", False, 0
+    for i in range(len(row) + 1):
+        if i == len(row) or row.train[i] != inside:
+            piece = str(seen.tokenizer.decode(row.tokens[start:i]))
+            text += f"⟦{piece}⟧" if inside else piece
+            inside, start = not inside, i
+    return text
+
+
+def _plain(record: Record) -> str:
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in _shown(record).messages)
+
+
+# ------------------------------------------------------------------------------------------------- what a stage names
+
+
+def sources(stage: AnyStage) -> list[tuple[str, Source]]:
+    """The data sources of a stage, with their keys."""
+    found = [("data", source) for source in stage.data]
+    held = getattr(stage, "eval_data", None)
+    return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
+
+
+def functions(stage: AnyStage) -> list[tuple[str, str]]:
+    """The functions by reference that a stage calls, with their keys (data functions are sources)."""
+    named = [("objective", getattr(stage, "objective", ""))]
+    named += [(f"suites.{name}", name) for name in getattr(stage, "suites", [])]
+    for key in ("rewards", "eval_rewards"):
+        named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
+    return [(key, name) for key, name in named if is_reference(name)]
+
+
+def models(stage: AnyStage) -> list[tuple[str, str]]:
+    """The models from outside the run that a stage reads, with their keys."""
+    named = [("model", getattr(stage, "model", None)), ("reference", getattr(stage, "reference", None))]
+    named += [(f"models.{name}", path) for name, path in getattr(stage, "models", {}).items()]
+    for key in ("rewards", "eval_rewards"):
+        named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
+    return [(key, name) for key, name in named if name and not name.startswith("@") and not is_reference(name)]
+
+
+def root_model(recipe: Recipe, stage: AnyStage) -> str | None:
+    """The model from outside that a stage's model grew from; None where this recipe makes it from scratch."""
+    model = getattr(stage, "model", None) or next(iter(getattr(stage, "models", {}).values()), None)
+    while model and model.startswith("@"):
+        model = getattr(recipe.stage[model[1:]], "model", None)
+    return model
+
+
+def model_path(model: str) -> Path | str:
+    """The folder of an embedded model or of a path; a hub id stays as it is."""
+    if model.startswith("accord:"):
+        return demo.model(model)
+    return Path(model) if Path(model).is_dir() else model

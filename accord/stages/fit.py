@@ -1,0 +1,174 @@
+"""The loop. Every stage that trains comes through here."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accord import demo
+from accord.console import Progress as Line
+from accord.data.batch import Batch
+from accord.engine import Engine, Learner, Progress
+from accord.errors import Interrupted
+from accord.objectives import Objective
+from accord.recipe import Optim, Stage
+from accord.run import Run, StageFolder
+
+
+@dataclass
+class Context:
+    """What a stage is given: its recipe, its folder, and the machine."""
+
+    run: Run
+    engine: Engine
+    name: str
+    folder: StageFolder
+    stop: threading.Event
+
+    @property
+    def where(self) -> str:
+        """How messages name the stage."""
+        return f"stage.{self.name}"
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.run.recipe.seed
+
+    def path(self, reference: str) -> str:
+        """The folder or hub id that a model reference stands for."""
+        if reference.startswith("@"):
+            return str(self.run.stage(reference[1:]).model)
+        if reference.startswith("accord:"):
+            return str(demo.model(reference))
+        return reference
+
+    def members(self, reference: str) -> list[str]:
+        """The same for each member of an ensemble."""
+        if reference.startswith("@"):
+            return [str(path) for path in self.run.stage(reference[1:]).members()]
+        return (
+            [str(path) for path in StageFolder(Path(reference).parent).members()]
+            if _is_model(reference)
+            else [reference]
+        )
+
+
+def _is_model(reference: str) -> bool:
+    """Whether a folder is a stage's `model/`, whose further members stand beside it."""
+    return Path(reference).name == "model" and Path(reference).is_dir()
+
+
+@dataclass
+class Step:
+    """One turn of the loop: batches that are each an optimizer step, and numbers to log beside the objective's."""
+
+    batches: list[Batch]
+    numbers: dict[str, float] = field(default_factory=dict)
+    params: dict[str, object] = field(default_factory=dict)  # on top of the stage's
+
+
+Evaluation = Callable[[int], dict[str, float]]
+
+
+def fit(
+    context: Context,
+    learner: Learner,
+    steps: Iterator[Step],
+    objective: Objective,
+    *,
+    params: dict[str, object],
+    stage: Stage,
+    optim: Optim,
+    total: int,
+    progress: Progress,
+    evaluate: Evaluation | None = None,
+    tags: dict[str, int] | None = None,
+) -> None:
+    """Train until `total` steps are done: update, log, evaluate, save. `tags` go into every line of metrics.jsonl.
+
+    Raises Interrupted, with the state saved, when the process is told to stop.
+    """
+    label = context.name + "".join(f" {key} {value}" for key, value in (tags or {}).items())
+    line = Line(label, total)
+    every = stage.eval or max(1, total // 10)
+    if evaluate and progress.step == 0:
+        _log(context, 0, evaluate(0), tags)
+    while progress.step < total:
+        began = time.perf_counter()
+        step = next(steps)
+        numbers = _update(context.engine, learner, step, objective, params, schedule(optim, progress.step, total))
+        progress.step += 1
+        seconds = time.perf_counter() - began
+        tokens = sum(int(batch.attend.sum()) for batch in step.batches)
+        numbers |= {**step.numbers, "seconds": seconds, "tokens_per_second": tokens / seconds}
+        if evaluate and (progress.step % every == 0 or progress.step == total):
+            numbers |= evaluate(progress.step)
+        _log(context, progress.step, numbers, tags)
+        line.step(progress.step, numbers)
+        stopping = context.stop.is_set()
+        if stopping or (progress.step % stage.save == 0 and progress.step < total):
+            progress.sizes = context.folder.sizes()
+            context.engine.save_state(learner, progress, state_folder(context, tags))
+        if stopping:
+            raise Interrupted(context.where, f"stopped at step {progress.step} of {total}, state saved",
+                              "run the same command to go on")  # fmt: skip
+
+
+def state_folder(context: Context, tags: dict[str, int] | None = None) -> Path:
+    """Where a fit saves its state: each fit of a stage (`tags`) has a folder of its own."""
+    return context.folder.state / "-".join(f"{key}-{value}" for key, value in (tags or {}).items())
+
+
+def _update(
+    engine: Engine, learner: Learner, step: Step, objective: Objective, params: dict[str, object], factor: float
+) -> dict[str, float]:
+    """The updates of one step, with their numbers averaged."""
+    lr = learner.set_lr(factor)
+    found = [engine.update(learner, batch, objective, {**params, **step.params}) for batch in step.batches]
+    return {name: sum(numbers[name] for numbers in found) / len(found) for name in found[0]} | {"lr": lr}
+
+
+def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str, int] | None) -> None:
+    if context.engine.main:
+        context.folder.log(step, {**(tags or {}), **numbers})
+
+
+def schedule(optim: Optim, step: int, total: int) -> float:
+    """The factor on the peak learning rate for the step after `step` steps: linear warm-up, then the chosen fall to 0."""
+    warmup = optim.warmup if optim.warmup >= 1 else optim.warmup * total
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1.0, total - warmup)
+    if optim.schedule == "linear":
+        return 1 - done
+    if optim.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second SIGINT stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals belong to the main thread
+        return
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

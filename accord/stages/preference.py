@@ -1,0 +1,102 @@
+"""Preference optimisation: DPO, or an objective of the user's, on pairs and against a frozen reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from accord.data import prepare
+from accord.data.batch import Group, collate, step_count
+from accord.data.tokenizer import load_tokenizer, pad_id
+from accord.engine import seed_all
+from accord.model import Roles, load_policy, save_model
+from accord.objectives import check_params, resolve
+from accord.objectives.preference import OBJECTIVES
+from accord.recipe import Preference
+from accord.run import writing
+from accord.stages.fit import Context, fit, state_folder
+from accord.stages.sft import limits_of, note_data, steps
+
+
+def run(context: Context, stage: Preference) -> None:
+    """Train on pairs; the reference's log-probs are computed once, kept on disk, and the reference leaves memory."""
+    path = context.path(stage.model)
+    tokenizer = load_tokenizer(path, f"{context.where}.model")
+    objective = resolve(stage.objective, OBJECTIVES, f"{context.where}.objective")
+    params: dict[str, object] = dict(stage.params)
+    check_params(objective, params, f"{context.where}.params")
+    train, held = prepare.load(stage.data, stage.eval_data, context.where)
+    limits = limits_of(stage, path, context)
+    groups, _ = prepare.pairs(train, tokenizer, limits, f"{context.where}.data")
+    held_groups, _ = prepare.pairs(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
+    note_data(context, train, len(groups), held, len(held_groups))
+    if "ref_logp" in objective.needs:
+        add_reference(context, stage, tokenizer, [*groups, *held_groups])
+
+    engine, optim = context.engine, stage.optim
+    seed_all(context.seed)
+    policy = load_policy(path, tokenizer, f"{context.where}.model")
+    learner = engine.learner(Roles(policy=policy), optim)
+    progress = engine.load_state(learner, state_folder(context))
+    context.folder.cut_back(progress.sizes)
+    pad = pad_id(tokenizer)
+    batches = [collate(held_groups[i : i + 64], pad) for i in range(0, len(held_groups), 64)]
+
+    def evaluate(_: int) -> dict[str, float]:
+        found = engine.evaluate(learner.roles, batches, objective, params, micro_tokens=optim.micro_tokens)
+        context.folder.note(result=found)
+        return {f"eval/{name}": value for name, value in found.items()}
+
+    fit(
+        context,
+        learner,
+        steps(groups, pad, optim.batch_size, seed=context.seed, start=progress.step),
+        objective,
+        params=params,
+        stage=stage,
+        optim=optim,
+        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
+        progress=progress,
+        evaluate=evaluate if held_groups else None,
+    )
+    save_model(policy, tokenizer, context.folder.model)
+
+
+def add_reference(
+    context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group]
+) -> None:
+    """Give every row the reference's log-prob of its answer (`ref_logp`, summed over its tokens)."""
+    path = context.folder.path / "ref_logp.pt"
+    values = _kept(path, 2 * len(groups))
+    if values is None:
+        reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
+        values = reference_logp(context, Roles(policy=context.engine.place(reference)), groups, tokenizer, stage)
+        with writing(path):
+            torch.save(values, path.with_suffix(".draft"))
+            path.with_suffix(".draft").replace(path)
+    for row, value in zip((row for group in groups for row in group), values.tolist(), strict=True):
+        row.extra["ref_logp"] = value
+
+
+def _kept(path: Path, rows: int) -> Tensor | None:
+    """Log-probs that an interrupted run of this very stage has left, if they are complete."""
+    if not path.exists():
+        return None
+    values = torch.load(path, weights_only=True)
+    return values if len(values) == rows else None
+
+
+def reference_logp(
+    context: Context, roles: Roles, groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase, stage: Preference
+) -> Tensor:
+    """The summed log-prob of every row's answer under a frozen policy, [rows]."""
+    found: list[Tensor] = []
+    for i in range(0, len(groups), 64):
+        batch = collate(groups[i : i + 64], pad_id(tokenizer))
+        out = context.engine.outputs(roles, batch, ["logp"], micro_tokens=stage.optim.micro_tokens)
+        found.append(out.logp.sum(1))
+    return torch.cat(found)

@@ -1,0 +1,160 @@
+"""Reward models: an ensemble of scalar heads on pairs, with held-out or cross-validated accuracy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from pydantic import JsonValue
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from accord.data import prepare
+from accord.data.batch import Group, collate, step_count
+from accord.data.records import Pair, bucket
+from accord.data.tokenizer import load_tokenizer, pad_id
+from accord.engine import seed_all
+from accord.estimate import mean
+from accord.model import Roles, load_scorer, save_model
+from accord.objectives.reward import bradley_terry, reward_of
+from accord.recipe import Reward
+from accord.run import read_rows, write_text
+from accord.stages.fit import Context, fit, state_folder
+from accord.stages.sft import limits_of, note_data, steps
+
+
+def run(context: Context, stage: Reward) -> None:
+    """Fit `folds` models for the accuracy on unseen prompts, then the members; leaves `model/`, `model-1/`, ..."""
+    path = context.path(stage.model)
+    tokenizer = load_tokenizer(path, f"{context.where}.model")
+    train, held = prepare.load(stage.data, stage.eval_data, context.where)
+    limits = limits_of(stage, path, context)
+    groups, pairs = prepare.pairs(train, tokenizer, limits, f"{context.where}.data")
+    held_groups, held_pairs = prepare.pairs(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
+    note_data(context, train, len(groups), held, len(held_groups))
+    for fold in range(stage.folds):
+        inside = [i for i, pair in enumerate(pairs) if bucket(pair, stage.folds) != fold]
+        outside = [i for i, pair in enumerate(pairs) if bucket(pair, stage.folds) == fold]
+        fit_member(
+            context, stage, tokenizer, path, [groups[i] for i in inside], [groups[i] for i in outside],
+            [pairs[i] for i in outside], {"fold": fold},
+        )  # fmt: skip
+    for member in range(stage.ensemble):
+        fit_member(context, stage, tokenizer, path, groups, held_groups, held_pairs, {"member": member})
+    summarise(context, stage, bool(held))
+
+
+def fit_member(
+    context: Context,
+    stage: Reward,
+    tokenizer: PreTrainedTokenizerBase,
+    path: str,
+    groups: Sequence[Group],
+    held: Sequence[Group],
+    held_pairs: Sequence[Pair],
+    tags: dict[str, int],
+) -> None:
+    """Fit one model, unless an interrupted run has already; leaves its rewards of the held-out pairs beside it."""
+    name, number = next(iter(tags.items()))
+    done = cast(dict[str, dict[str, int]], context.folder.record.get("fits", {}))
+    if f"{name}-{number}" in done:
+        return
+    engine, optim = context.engine, stage.optim
+    seed = context.seed + 1000 * number + (500 if name == "fold" else 0)
+    seed_all(seed)
+    scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed)
+    learner = engine.learner(Roles(scorer=scorer), optim)
+    progress = engine.load_state(learner, state_folder(context, tags))
+    context.folder.cut_back(progress.sizes or (list(done.values())[-1] if done else {}))
+    pad = pad_id(tokenizer)
+    batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
+
+    def evaluate(_: int) -> dict[str, float]:
+        found = engine.evaluate(learner.roles, batches, bradley_terry, {}, micro_tokens=optim.micro_tokens)
+        return {f"eval/{name}": found[name] for name in ("loss", "accuracy", "margin")}
+
+    fit(
+        context,
+        learner,
+        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step),
+        bradley_terry,
+        params={},
+        stage=stage,
+        optim=optim,
+        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
+        progress=progress,
+        evaluate=evaluate if held else None,
+        tags=tags,
+    )
+    if held:
+        write_scores(context, stage, learner.roles, held, held_pairs, pad, f"{name}-{number}")
+    if name == "member":
+        normalise(context, stage, scorer, learner.roles, groups, pad)
+        save_model(scorer, tokenizer, context.folder.path / ("model" if number == 0 else f"model-{number}"))
+    context.folder.note(fits={**done, f"{name}-{number}": context.folder.sizes()})
+
+
+def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Group], pad: int) -> list[float]:
+    """The raw reward of every row of every group, in order."""
+    found: list[float] = []
+    for i in range(0, len(groups), 64):
+        batch = collate(groups[i : i + 64], pad)
+        out = context.engine.outputs(roles, batch, ["score"], micro_tokens=stage.optim.micro_tokens)
+        found += reward_of(out.score, batch).tolist()
+    return found
+
+
+def write_scores(
+    context: Context, stage: Reward, roles: Roles, held: Sequence[Group], pairs: Sequence[Pair], pad: int, name: str
+) -> None:
+    """The rewards of held-out pairs, a row each, for histograms and for anyone who wants to recount."""
+    values = rewards(context, stage, roles, held, pad)
+    rows = [
+        {"fit": name, "chosen": values[2 * i], "rejected": values[2 * i + 1], "source": pair.source,
+         "prob": pair.prob, "cluster": bucket(pair, 2**60)}
+        for i, pair in enumerate(pairs)
+    ]  # fmt: skip
+    write_text(scores_path(context, name), "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def scores_path(context: Context, name: str) -> Path:
+    """`scores.jsonl` of member 0, and a file beside it for every other fit."""
+    return context.folder.path / ("scores.jsonl" if name == "member-0" else f"scores-{name}.jsonl")
+
+
+def normalise(
+    context: Context, stage: Reward, scorer: PreTrainedModel, roles: Roles, groups: Sequence[Group], pad: int
+) -> None:
+    """Put mean and spread of the rewards of up to 256 training pairs into the configuration: scores come out near (0, 1)."""
+    values = torch.tensor(rewards(context, stage, roles, groups[:256], pad))
+    scorer.config.reward_mean = float(values.mean())
+    scorer.config.reward_std = max(float(values.std(correction=0)), 1e-6)
+
+
+def summarise(context: Context, stage: Reward, held: bool) -> None:
+    """Write the accuracies into stage.json, with standard errors clustered by the first user turn."""
+    result: dict[str, object] = {}
+    if held:
+        members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)]
+        result["accuracy"] = accuracy([_average(rows) for rows in zip(*members, strict=True)])
+        result["members"] = [accuracy(rows) for rows in members]
+    if stage.folds:
+        folds = [read_rows(scores_path(context, f"fold-{k}")) for k in range(stage.folds)]
+        each = [fold["value"] for rows in folds if (fold := accuracy(rows))]
+        result["folds"] = {**(accuracy([row for rows in folds for row in rows]) or {}), "each": each}
+    context.folder.note(result=result)
+
+
+def accuracy(rows: Sequence[dict[str, JsonValue]]) -> dict[str, float] | None:
+    """The share of pairs whose chosen answer has the higher reward; a tie counts half."""
+    margins = [cast(float, row["chosen"]) - cast(float, row["rejected"]) for row in rows]
+    found = mean([0.5 if m == 0 else float(m > 0) for m in margins], [str(row["cluster"]) for row in rows])
+    return found.to_json() if found else None
+
+
+def _average(rows: tuple[dict[str, JsonValue], ...]) -> dict[str, JsonValue]:
+    """The members' rows of one pair as the ensemble's: the mean reward."""
+    both = {side: sum(cast(float, row[side]) for row in rows) / len(rows) for side in ("chosen", "rejected")}
+    return {**rows[0], **both}
