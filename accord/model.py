@@ -189,7 +189,6 @@ def load_scorer(
     """
     config = load_config(path, where)
     config.num_labels = 1
-    config.pad_token_id = tokenizer.pad_token_id
     model = cast(
         PreTrainedModel,
         AutoModelForSequenceClassification.from_pretrained(str(path), config=config, dtype=torch.float32),

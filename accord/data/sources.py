@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import gzip
 import hashlib
 import importlib
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TextIO, TypeAlias, cast
+from typing import cast
 
 from accord.data.dropped import Dropped
-from accord.data.formats import BadRow, checked, recognise
-from accord.data.records import Example, Pair, Prompt, Ranking, Rating, Record, Text, bucket
+from accord.data.files import FILES, Found, check_file, first_line, read_file, suffix
+from accord.data.formats import checked, recognise
+from accord.data.records import Record, bucket
+from accord.data.turns import BadRow
 from accord.errors import AccordError, DataError, EngineError, RecipeError
 from accord.functions import is_reference, load_function, source_of, told
 from accord.recipe import Source
-
-# A row and its name in errors. A row that cannot be read travels as the error itself: a generator that raises is over,
-# and with on_error = "skip" the rows after it are still wanted.
-Found: TypeAlias = Iterator[tuple[str, object]]
 
 HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -39,8 +34,8 @@ def check(source: Source, where: str) -> None:
         load_function(text, where)
     elif text.startswith("accord:"):
         _embedded(text, where)
-    elif path.is_file() or _suffix(path) in FILES:
-        _check_file(path, where)
+    elif path.is_file() or suffix(path) in FILES:
+        check_file(path, where)
     elif not path.is_dir() and not HUB.fullmatch(text):
         said = f"{text!r} is neither a file nor a dataset of the hub"
         known = f"known: files ({', '.join(FILES)}), hub ids ('organisation/name'), 'file.py:fn', 'accord:demo/name'"
@@ -82,21 +77,6 @@ def _is_range(part: str) -> bool:
     return start < end <= 100
 
 
-def _suffix(path: Path) -> str:
-    """`.jsonl` of `rows.jsonl`, `.jsonl.gz` of `rows.jsonl.gz`."""
-    return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-
-
-def _check_file(path: Path, where: str) -> None:
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*")], n=1)
-        hint = [f"did you mean {near[0]!r}?"] if near else []
-        raise RecipeError(where, f"no such file: {path}", *hint, "paths in a recipe are relative to the recipe")
-    if _suffix(path) not in FILES:
-        said = f"{path} has the unknown suffix {_suffix(path)!r}"
-        raise RecipeError(where, said, f"known: {', '.join(FILES)}", "convert it, or read it with a 'file.py:fn'")
-
-
 def _embedded(text: str, where: str) -> tuple[Callable[[], Iterable[Record]], str]:
     """The generator and the version of embedded data. Loaded by name: data/ lies below demo/ and must not import it."""
     demo = importlib.import_module("accord.demo")
@@ -126,7 +106,7 @@ def _records(source: Source, dropped: Dropped, where: str) -> Iterator[Record]:
 def _record(row: object, names: dict[str, str], where: str) -> Record:
     if isinstance(row, BadRow):
         raise row
-    if isinstance(row, Text | Prompt | Example | Pair | Ranking | Rating):
+    if isinstance(row, Record):
         return checked(row, where)
     if not isinstance(row, dict):
         raise BadRow(where, f"a row is {type(row).__name__}", "it must be an object with named columns")
@@ -161,7 +141,7 @@ def _rows(source: Source, where: str) -> Found:
         return _produced(text, load_function(text, where), where)
     if text.startswith("accord:"):
         return _produced(text, _embedded(text, where)[0], where)
-    return FILES[_suffix(path)](path) if path.is_file() else _hub(source, where)
+    return read_file(path) if path.is_file() else _hub(source, where)
 
 
 def _produced(name: str, function: Callable[[], object], where: str) -> Found:
@@ -181,119 +161,24 @@ def _produced(name: str, function: Callable[[], object], where: str) -> Found:
 
 
 def _hub(source: Source, where: str) -> Found:
-    """A dataset of the hub, or a folder of data files, row by row."""
+    """A dataset of the hub, at the commit of its fingerprint, or a folder of data files, row by row."""
     from datasets import load_dataset  # a second of imports that files do without
+    from huggingface_hub import errors
 
+    # The error of whichever httpx the client has: its name differs by version.
+    unreachable = (ConnectionError, TimeoutError, errors.HTTPError)  # pyright: ignore[reportPrivateImportUsage]
+    name = source.source
     try:
-        rows = load_dataset(source.source, source.config, split=source.split, streaming=True)
+        commit = None if Path(name).is_dir() else _commit(name) or None
+        rows = load_dataset(name, source.config, split=source.split, streaming=True, revision=commit)
         for count, row in enumerate(cast(Iterable[object], rows), 1):
-            yield f"{source.source} row {count}", row
-    except ConnectionError as error:
-        said = f"{source.source} cannot be reached: {_first_line(error)}"
-        raise EngineError(where, said, "connect to the network, or give a file") from None
-    except (OSError, ValueError) as error:
-        said = f"{source.source} cannot be read: {_first_line(error)}"
+            yield f"{name} row {count}", row
+    except (OSError, ValueError, *unreachable) as error:
+        if isinstance(error, unreachable) and not isinstance(error, errors.RepositoryNotFoundError):
+            said = f"{name} cannot be reached: {first_line(error)}"
+            raise EngineError(where, said, "connect to the network, or give a file") from None
+        said = f"{name} cannot be read: {first_line(error)}"
         raise DataError(where, said, "check the name, `split` and `config`") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-# ---------------------------------------------------------------------------------------------------------------- files
-
-
-@contextmanager
-def _open(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """A text file, packed or not; a byte order mark, as spreadsheets write it, is not part of it."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with cast(TextIO, opener(path, "rt", encoding="utf-8-sig", newline=newline)) as text:
-            yield text
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), f"is not UTF-8 text (byte {error.start})", "convert it to UTF-8") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(str(path), f"cannot be read: {_first_line(error)}", "fetch the file again") from None
-
-
-def _json_lines(path: Path) -> Found:
-    with _open(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield f"{path}:{number}", _decoded(line.rstrip(), f"{path}:{number}")
-
-
-def _decoded(line: str, where: str) -> object:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        return BadRow(where, f"not JSON: {error.msg} (column {error.colno})", "each line is one JSON object")
-
-
-def _json(path: Path) -> Found:
-    """A list of objects, or an object per line."""
-    with _open(path) as text:
-        start = text.read(1024).lstrip()
-    if not start.startswith("["):
-        yield from _json_lines(path)
-        return
-    with _open(path) as text:
-        try:
-            rows = cast(list[object], json.load(text))
-        except json.JSONDecodeError as error:
-            said = f"not JSON: {error.msg} (column {error.colno})"
-            raise DataError(f"{path}:{error.lineno}", said, "it must be a list of objects", "mend the file") from None
-    for count, row in enumerate(rows, 1):
-        yield f"{path} row {count}", row
-
-
-def _csv(path: Path) -> Found:
-    csv.field_size_limit(2**31 - 1)  # answers may be longer than the 128 kB that the module allows
-    with _open(path, newline="") as text:
-        rows = csv.DictReader(text, strict=True)
-        try:
-            for row in rows:
-                inside = sum(str(value).count("\n") for value in row.values())
-                where = f"{path}:{rows.line_num - inside}"
-                more = None in row  # where DictReader keeps the cells that have no column
-                yield where, BadRow(where, "more cells than columns", "quote cells that hold commas") if more else row
-        except csv.Error as error:
-            where = f"{path}:{rows.line_num + 1}"  # the row begins after the last one that was read
-            raise DataError(where, f"not CSV: {error}", "quotes inside a cell are doubled", "mend the file") from None
-
-
-def _parquet(path: Path) -> Found:
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            for count, row in enumerate(rows, 1):
-                yield f"{path} row {count}", row
-    except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read: {_first_line(error)}", "fetch the file again") from None
-
-
-def _paragraphs(path: Path) -> Found:
-    """Plain text: each paragraph, up to a blank line, is a row `{text}`."""
-    with _open(path) as lines:
-        start, paragraph = 1, ""
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                start, paragraph = start if paragraph else number, paragraph + line
-            elif paragraph:
-                yield f"{path}:{start}", {"text": paragraph.strip()}
-                paragraph = ""
-        if paragraph:
-            yield f"{path}:{start}", {"text": paragraph.strip()}
-
-
-READERS = {".jsonl": _json_lines, ".json": _json, ".csv": _csv, ".txt": _paragraphs}
-FILES: dict[str, Callable[[Path], Found]] = {
-    **READERS,
-    **{f"{suffix}.gz": reader for suffix, reader in READERS.items()},
-    ".parquet": _parquet,
-}
 
 
 # --------------------------------------------------------------------------------------------------------- fingerprints
@@ -307,7 +192,7 @@ def _contents(text: str) -> Iterator[bytes]:
     elif text.startswith("accord:"):
         yield f"{text} {_embedded(text, text)[1]}".encode()
     elif path.is_file():
-        yield _suffix(path).encode() + _digest(path)
+        yield suffix(path).encode() + _digest(path)
     elif path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
             yield str(file.relative_to(path)).encode() + _digest(file)
@@ -321,11 +206,18 @@ def _digest(path: Path) -> bytes:
 
 
 def _commit(name: str) -> str:
-    """The commit that a hub id stands for now; without the hub, the one last fetched; else nothing is known."""
-    from huggingface_hub import HfApi, constants
+    """The commit that a hub id stands for; without the hub, the one last fetched; else nothing is known."""
+    from huggingface_hub import constants
 
     try:
-        return HfApi().dataset_info(name, timeout=10).sha or ""
+        return _latest(name)
     except Exception:  # the hub is out of reach; which error says so depends on the transport that the client uses
         ref = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}", "refs", "main")
         return ref.read_text().strip() if ref.is_file() else ""
+
+
+@cache  # so that what a process reads is what it took the fingerprint of, even if the hub moves on
+def _latest(name: str) -> str:
+    from huggingface_hub import HfApi
+
+    return HfApi().dataset_info(name, timeout=10).sha or ""

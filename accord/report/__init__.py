@@ -13,7 +13,7 @@ from statistics import median
 import jinja2
 from markupsafe import Markup
 
-from accord.report.figures import Drawing, draw, label, main_sampling, tone
+from accord.report.figures import MINUS, Drawing, draw, label, main_sampling, tone
 from accord.report.read import (
     Answer,
     Comparison,
@@ -35,11 +35,7 @@ ORDER = ("reward", "win_rate", "kl", "perplexity", "length", "finished")
 BETTER = {"reward": 1, "win_rate": 1, "accuracy": 1, "finished": 1, "perplexity": -1, "loss": -1}
 PERCENT = {"win_rate", "finished", "accuracy", "folds"}
 CLEAR = 2.0  # standard errors from the baseline that count as a difference
-LAST = {
-    "pretrain": ("eval/loss", "eval/perplexity"),
-    "sft": ("eval/loss", "eval/perplexity"),
-    "preference": ("eval/loss", "eval/accuracy", "eval/margin"),
-}
+LAST = ("eval/loss", "eval/perplexity", "eval/accuracy", "eval/margin")
 TITLES = {
     "pretrain": "Pretraining",
     "sft": "Supervised fine-tuning",
@@ -48,14 +44,7 @@ TITLES = {
     "preference": "Preference optimisation",
     "evaluate": "Comparison",
 }
-RESULTS = {
-    "accuracy": "held-out accuracy",
-    "folds": "cross-validated accuracy",
-    "step": "chosen step",
-    "reward": "held-out reward",
-    "kl": "held-out KL",
-    "kl_budget": "KL budget",
-}
+RESULTS = {"folds": "cross-validated accuracy", "step": "chosen step", "kl_budget": "KL budget"}
 
 
 @dataclass(frozen=True)
@@ -165,12 +154,17 @@ def _references(value: JsonValue) -> Iterator[str]:
 def _tiles(stage: Stage) -> Iterator[Tile]:
     for name, value in stage.result.items():
         found = None if isinstance(value, str) else measure(value)
-        if found:
+        # The objective's only term is the loss once more.
+        repeats = name != "loss" and value == stage.result.get("loss")
+        if found and not repeats and not name.endswith("_stderr"):
+            error = found.stderr or number(stage.result.get(f"{name}_stderr"))
             detail = f"n = {found.n:,}" if found.n else ""
-            yield Tile(RESULTS.get(name, name.replace("_", " ")), _show(name, found), detail)
-    for key in LAST.get(stage.kind, ()):
+            words = RESULTS.get(name) or label(f"eval/{name}")
+            yield Tile(words, _show(name, Measure(found.value, error)), detail)
+    # An ensemble's last row is one member's, so a reward stage has no value of its own here.
+    for key in LAST if stage.kind in ("pretrain", "sft", "preference") else ():
         values = [row[key] for row in stage.metrics if key in row]
-        if values and values[-1] is not None:
+        if values and values[-1] is not None and key.removeprefix("eval/") not in stage.result:
             yield Tile(label(key), _show(key, Measure(values[-1])), "at the last evaluation")
     speeds = [row.get("tokens_per_second") for row in stage.metrics]
     if measured := [speed for speed in speeds if speed is not None]:
@@ -250,7 +244,7 @@ def _versus(compared: Comparison, model: str, key: str) -> str:
     found, base = compared.models[model], compared.models[compared.baseline]
     gap = _gap(compared, model, key)
     far = found[key].value - base[key].value
-    parts = [f"reward {far:+.3g} against {compared.baseline}".replace("-", "−")]
+    parts = [f"reward {f'{far:+.3g}'.replace('-', MINUS)} against {compared.baseline}"]
     if gap is not None:
         parts[0] += f" ({abs(gap):.1f} standard errors {'above' if gap > 0 else 'below'})"
     group = key.removesuffix("reward")
@@ -291,7 +285,7 @@ def _show(name: str, found: Measure) -> str:
     else:
         text = f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     # No line break inside a value.
-    return (text.replace("-", "−") + (" %" if share else "")).replace(" ", "\u00a0")
+    return (text.replace("-", MINUS) + (" %" if share else "")).replace(" ", "\u00a0")
 
 
 def _metric_title(name: str) -> str:

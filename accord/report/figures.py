@@ -29,34 +29,24 @@ VARIABLES = {colour: f"var(--{name})" for name, colour in HEX.items()}
 WIDTH, HEIGHT = 420, 262  # in SVG units; text of 11 units is then about 13 px on a desktop page
 ROUND = [1, 2, 2.5, 5, 10]  # steps between ticks
 FEW, MANY = 30, 60  # up to FEW points get markers, more than MANY get a moving average
-STYLE = {
+MINUS = "\u2212"
+STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "accord",
     "text.parse_math": False,  # a model may be called "$x"
-    "font.size": 11,
     "text.color": HEX["ink"],
-    "axes.titlecolor": HEX["muted"],
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": HEX["muted"],
-    "axes.edgecolor": HEX["grid"],
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": HEX["grid"],
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "xtick.color": HEX["grid"],
-    "ytick.color": HEX["grid"],
-    "xtick.labelcolor": HEX["muted"],
-    "ytick.labelcolor": HEX["muted"],
     "ytick.major.size": 0,
     "lines.linewidth": 1.9,
     "lines.markersize": 4.5,
     "path.simplify_threshold": 0.3,
+    "axes.titlelocation": "left",
+    "axes.grid.axis": "y",
+    **dict.fromkeys(("font.size", "axes.titlesize"), 11),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys((f"axes.spines.{side}" for side in ("left", "right", "top")), False),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), HEX["grid"]),
+    **dict.fromkeys(("axes.titlecolor", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), HEX["muted"]),
 }
 
 
@@ -120,6 +110,7 @@ class Line:
         return max(5, len(self.steps) // 20) | 1
 
 
+UNSCORED = "reward/unscored"
 OPTIMISER = Plot("Learning rate and gradient norm", (("lr",), ("grad_norm",)))
 LANGUAGE = (
     Plot("Loss", (("loss", "eval/loss"),)),
@@ -144,11 +135,10 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
         Plot("Losses", (("policy/loss",), ("value/loss",))),
         Plot("Entropy and clipping", (("policy/entropy",), ("policy/clip_fraction",))),
         Plot("Explained variance of the value", (("value/explained_variance",),)),
-        Plot(
-            "Answer length and share finished",
-            (("rollout/length", "eval/length"), ("rollout/finished", "eval/finished")),
-        ),
+        Plot("Length and share finished", (("rollout/length", "eval/length"), ("rollout/finished", "eval/finished"))),
         Plot("Sampler mismatch", (("sampler/mismatch",),)),
+        Plot("Answers without a score", ((UNSCORED,),)),
+        OPTIMISER,
     ),
 }
 TIMES = ("time/rollout", "time/score", "time/prepare", "time/update")
@@ -197,13 +187,14 @@ def draw_curves(stage: Stage, plot: Plot) -> Sheet | None:
             ax.set_title(LABELS.get(lines[0].panel) or label(lines[0].key))
         mixed = len({line.held for line in lines}) > 1
         for line in lines:
-            _draw_line(sheet, ax, line, tone(owners[line]), mixed and line.held)
+            _draw_line(sheet, ax, line, tone(owners[line]), mixed)
         if any(line.key.startswith(("kl/mean", "eval/kl")) for line in lines):
             _draw_budget(sheet, stage, ax.axhline)
     _number_axis(axes[-1], "step")
-    window = max((line.window for lines in panels for line in lines), default=0)
-    if window:
-        text = f"thin: every point; thick: moving average of {window} points"
+    sheet.legend.sort(key=lambda key: key.colour == "muted")  # members first, then what dashes mean
+    windows = sorted({line.window for lines in panels for line in lines if line.window})
+    if windows:
+        text = f"thin: every point; thick: moving average of {' or '.join(map(str, windows))} points"
         sheet.legend.append(Key(text, "muted", "faint"))
     broken = sum(int(np.isnan(line.values).sum()) for lines in panels for line in lines)
     if broken:
@@ -213,19 +204,23 @@ def draw_curves(stage: Stage, plot: Plot) -> Sheet | None:
 
 def draw_times(stage: Stage) -> Sheet | None:
     """Draw where a policy stage's seconds went, stacked per step."""
-    rows = [row for row in stage.metrics if any(row.get(key) is not None for key in TIMES)]
-    keys = [key for key in TIMES if any(row.get(key) is not None for row in rows)]
-    if not keys:
+    named = [key for key in TIMES if any(row.get(key) is not None for row in stage.metrics)]
+    keys = named if TIMES[-1] in named else [*named, "seconds"]
+    rows = {row.get("step"): [row.get(key) for key in keys] for row in stage.metrics}
+    parts = [[step, *values] for step, values in rows.items() if step is not None and None not in values]
+    if not named or not parts:
         return None
-    steps = [row.get("step") or 0 for row in rows]
+    steps, *heights = np.array(sorted(parts), dtype=float).T
+    if "seconds" in keys:  # of the whole step: what the named parts leave is the update
+        heights[-1] = np.maximum(heights[-1] - sum(heights[:-1]), 0)
     sheet = _sheet("Seconds per step")
     ax = sheet.figure.subplots()
-    below = np.zeros(len(rows))
-    for at, key in enumerate(keys):
-        above = below + np.array([row.get(key) or 0 for row in rows])
-        ax.fill_between(steps, below, above, color=HEX[tone(at)], alpha=0.75, linewidth=0.4)
-        sheet.legend.append(Key(key.removeprefix("time/"), tone(at), "fill"))
-        below = above
+    below = np.zeros(len(steps))
+    for at, (key, height) in enumerate(zip(keys, heights, strict=True)):
+        ax.fill_between(steps, below, below + height, color=HEX[tone(at)], alpha=0.75, linewidth=0.4)
+        words = "the rest of the step" if key == "seconds" else key.removeprefix("time/")
+        sheet.legend.append(Key(words, tone(at), "fill"))
+        below = below + height
     ax.set_ylim(0)
     _number_axis(ax, "step")
     return sheet
@@ -392,7 +387,8 @@ def _lines(rows: Sequence[Row], keys: Sequence[str]) -> list[Line]:
         for group, points in groups.items():
             steps = np.array(sorted(points))
             values = np.array([points[step] for step in steps])
-            if not np.isnan(values).all():
+            blank = np.isnan(values).all() or (key == UNSCORED and not values.any())
+            if not blank:
                 found.append(Line(key, panel, group, steps, values))
     return found
 
@@ -402,7 +398,8 @@ def _expand(rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[str, str]]:
     if keys != ("reward/*",):
         return [(key, key) for key in keys]
     parts = dict.fromkeys(key for row in rows for key in row if key.startswith("reward/"))
-    return [(key, "reward/*") for key in parts if key != "reward/mean"]
+    found = [(key, "reward/*") for key in parts if key not in ("reward/mean", UNSCORED)]
+    return found if len(found) > 1 else []  # one part alone is the reward
 
 
 def _owners(lines: Sequence[Line]) -> dict[Line, int]:
@@ -414,8 +411,8 @@ def _owners(lines: Sequence[Line]) -> dict[Line, int]:
     return {line: order.index(name) for line, name in zip(lines, names, strict=True)}
 
 
-def _draw_line(sheet: Sheet, ax: Axes, line: Line, colour: str, dashed: bool) -> None:
-    style, mark = ("--", "dash") if dashed else ("-", "line")
+def _draw_line(sheet: Sheet, ax: Axes, line: Line, colour: str, mixed: bool) -> None:
+    style, mark = ("--", "dash") if mixed and line.held else ("-", "line")
     marker = "o" if len(line.steps) <= FEW else ""
     values = line.values
     if line.window:
@@ -424,7 +421,7 @@ def _draw_line(sheet: Sheet, ax: Axes, line: Line, colour: str, dashed: bool) ->
     ax.plot(line.steps, values, style, marker=marker, color=HEX[colour])
     keys = [Key(label(line.key), colour, mark)]
     if line.group:  # naming every member's every curve would drown the figure
-        keys = [Key(line.group, colour), Key(label(line.key), "muted", mark)]
+        keys = [Key(line.group, colour), *([Key(label(line.key), "muted", mark)] if mixed else [])]
     sheet.legend += [key for key in keys if key not in sheet.legend]
 
 
@@ -458,10 +455,9 @@ def _draw_budget(sheet: Sheet, stage: Stage, line: Callable[..., object]) -> Non
 
 def _draw_chosen(sheet: Sheet, stage: Stage, ax: Axes, points: dict[float, tuple[float, float]]) -> None:
     step = number(stage.result.get("step"))
-    if step is None or step not in points:
-        return
-    ax.plot(*points[step], "o", markersize=13, markerfacecolor="none", color=HEX["ink"])
-    sheet.legend.append(Key(f"chosen checkpoint, step {step:g}", "ink", "ring"))
+    if step is not None and step in points:
+        ax.plot(*points[step], "o", markersize=13, markerfacecolor="none", color=HEX["ink"])
+        sheet.legend.append(Key(f"chosen checkpoint, step {step:g}", "ink", "ring"))
 
 
 def _histogram(title: str, groups: dict[str, list[float]], xlabel: str, unit: str) -> Sheet | None:
@@ -481,12 +477,13 @@ def _histogram(title: str, groups: dict[str, list[float]], xlabel: str, unit: st
         ax.stairs(shares, edges, color=HEX[tone(at)], linewidth=1.5)
         mean = float(np.mean(values))
         ax.axvline(mean, color=HEX[tone(at)], linewidth=1.4, linestyle=":")
-        sheet.legend.append(Key(f"{name}, mean {mean:.2f}, {len(values)} {unit}", tone(at), "fill"))
+        words = f"mean {mean:.2f}, {len(values):,} {unit}".replace("-", MINUS)
+        sheet.legend.append(Key(words if len(groups) == 1 else f"{name}, {words}", tone(at), "fill"))
     ax.set_ylim(0)
     ax.set_ylabel(f"share of {unit}")
     ax.yaxis.set_major_formatter(_percent)
     _number_axis(ax, xlabel, whole=False, values=False)
-    sheet.notes.append("Dotted lines: means.")
+    sheet.notes.append("Dotted: the mean." if len(groups) == 1 else "Dotted: the means.")
     return sheet
 
 
@@ -507,15 +504,15 @@ def _number_axis(ax: Axes, name: str, whole: bool = True, values: bool = True) -
         panel.yaxis.set_major_formatter(_short)
 
 
-def _short(value: float, _at: int | None = None) -> str:
+def _short(value: float, _at: float = 0) -> str:
     text = f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
     if 0 < abs(value) < 1e-3:
         digits, _, power = f"{value:.3e}".partition("e")
         text = f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
-def _percent(value: float, _at: int | None = None) -> str:
+def _percent(value: float, _at: float = 0) -> str:
     return f"{100 * value:.3g} %"
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from accord.errors import DataError
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Table: TypeAlias = "dict[str, JsonValue]"
 # None in a row means "was measured and was not finite"; a missing key means "was not measured".
 Row: TypeAlias = "dict[str, float | None]"
@@ -114,14 +114,15 @@ def read_run(folder: Path) -> Run:
     facts = _read_json(folder / "run.json")
     stages = table(recipe.get("stage"))
     seed = facts.get("seed", recipe.get("seed"))
+    status = _text(facts.get("status")) or "not recorded"
     return Run(
         name=_text(recipe.get("name")) or folder.resolve().name,
-        status=_text(facts.get("status")) or "not recorded",
+        status=status,
         seed=_text(seed),
         started=_text(facts.get("started")),
         seconds=number(facts.get("seconds")),
-        facts={k: facts[k] for k in ("precision", "threads", "hardware", "versions") if k in facts},
-        stages=tuple(_read_stage(folder / n, n, table(s)) for n, s in stages.items()),
+        facts={k: facts[k] for k in ("device", "precision", "threads", "hardware", "versions") if k in facts},
+        stages=tuple(_read_stage(folder / n, table(s), status) for n, s in stages.items()),
     )
 
 
@@ -146,13 +147,16 @@ def measure(value: JsonValue) -> Measure | None:
     return Measure(found, number(fields.get("stderr")), _count(fields.get("n")))
 
 
-def _read_stage(folder: Path, name: str, settings: Table) -> Stage:
+def _read_stage(folder: Path, settings: Table, run: str) -> Stage:
     record = _read_json(folder / "stage.json")
     metrics = tuple(_numbers(row) for row in _read_lines(folder / "metrics.jsonl"))
-    # A stage writes metrics before it has a record: it has begun, and more is not known.
-    status = _text(record.get("status")) or ("unfinished" if metrics else "not run")
+    comparison = _read_comparison(folder)
+    status = _text(record.get("status")) or ("unfinished" if metrics or comparison else "not run")
+    # A stage that was stopped has no time to say so; the run has.
+    if status == "running" and run in ("failed", "interrupted"):
+        status = run
     return Stage(
-        name=name,
+        name=folder.name,
         kind=_text(record.get("kind")) or _text(settings.get("kind")),
         status=status,
         seconds=number(record.get("seconds")),
@@ -161,7 +165,7 @@ def _read_stage(folder: Path, name: str, settings: Table) -> Stage:
         settings=settings,
         metrics=metrics,
         scores=tuple(_numbers(row) for row in _read_lines(folder / "scores.jsonl")),
-        comparison=_read_comparison(folder),
+        comparison=comparison,
     )
 
 
