@@ -99,7 +99,7 @@ class Optim(Section):
     """Adam's decay rates."""
     eps: float = Field(default=1e-8, gt=0)
     """Adam's epsilon; the original PPO code uses 1e-5."""
-    micro_tokens: Positive = 8192
+    micro_tokens: Positive = 4096
     """Token budget of one forward and backward pass, padding included. Changes memory and speed, never the gradient."""
 
     @model_validator(mode="after")
@@ -354,7 +354,7 @@ class Evaluate(Stage):
     sampling: Sampling = Sampling()
     max_tokens: Positive | None = None
     """Longest prompt with its answer, in tokens; unset takes the models' context."""
-    micro_tokens: Positive = 8192
+    micro_tokens: Positive = 4096
     """Token budget of one forward pass."""
 
     @model_validator(mode="after")

@@ -35,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     groups, _ = prepare.pairs(loaded, tokenizer, limits, "data")
     pad = pad_id(tokenizer)
 
-    # 2. The reference is the model as it comes in. It stands still, so each row's log-prob is computed once and for all.
+    # 2. The reference is the model as it comes in. It stands still, so its log-probs are computed once and for all.
     reference = Roles(policy=engine.place(load_policy(args.model, tokenizer, "model")))
     for start in range(0, len(groups), 64):
         some = groups[start : start + 64]
         out = engine.outputs(reference, collate(some, pad), ["logp"], micro_tokens=optim.micro_tokens)
-        for row, logp in zip((row for group in some for row in group), out.logp.sum(1).tolist(), strict=True):
-            row.extra["ref_logp"] = logp  # summed over the answer, in nats
+        for row, logp in zip((row for group in some for row in group), out.logp.tolist(), strict=True):
+            row.extra["ref_logp"] = logp[: len(row)]  # of each token of the answer, in nats; 0 elsewhere
     del reference
 
     # 3. The policy and its optimizer.

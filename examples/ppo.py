@@ -86,10 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ref = engine.outputs(reference, batch, ["logp"], micro_tokens=optim.micro_tokens)
 
         # 7. Credit. Every token pays for its distance from the reference, the last one earns the score; GAE spreads it.
-        value = before(old.score) * batch.train  # [B, T], of what stands before each token
+        value = before(old.score)  # [B, T], of what stands before each token
         reward = token_rewards(shaped, old.logp, ref.logp, batch.train, kl=args.kl)
         advantage = gae(reward, value, batch.train, gamma=args.gamma, lam=args.lam)
-        returns = (advantage + value) * batch.train
+        returns = advantage + value
         batch.extra = {
             "old_logp": old.logp,
             "old_value": value,

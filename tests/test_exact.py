@@ -48,9 +48,18 @@ Kind: TypeAlias = Literal["sft", "reward", "preference"]
 Gradients: TypeAlias = dict[str, Tensor]
 OBJECTIVES: dict[Kind, Objective] = {"sft": sft, "reward": bradley_terry, "preference": dpo}
 LR = 2.0**14  # so large that the weights before the step do not round the gradient away
-BETA = 0.05  # not the default
+BETA = 0.3  # not the default
 PARAMS: dict[Kind, dict[str, object]] = {"sft": {}, "reward": {}, "preference": {"beta": BETA}}
 kinds = pytest.mark.parametrize("kind", list(OBJECTIVES))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models run fastest on one thread, by far where other programs keep the cores busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------------------------------------------- the rows
@@ -103,11 +112,17 @@ def inputs(rows: Sequence[Row]) -> dict[str, Tensor]:
 
 def plain_logp(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
     """Log-probability of each row's train tokens, summed: [B]."""
+    return plain_token_logp(model, rows).sum(1)  # in float64: sums of hundreds of tokens, whose rounding would show
+
+
+def plain_token_logp(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+    """Log-probability of each train token but the first of a row, 0 for the others: [B, T-1] float64."""
     given = inputs(rows)
     everything = log_softmax(model(**given).logits[:, :-1], dim=-1)
     picked = everything.gather(2, given["input_ids"][:, 1:, None])[..., 0]
     width = picked.shape[1]
-    return (picked * torch.tensor([(row.train[1:] + [False] * width)[:width] for row in rows])).sum(1)
+    train = torch.tensor([(row.train[1:] + [False] * width)[:width] for row in rows])
+    return picked.double() * train
 
 
 def plain_loss(
@@ -182,8 +197,8 @@ def test_an_update_takes_the_plain_gradient_for_any_split(engine: Engine, base: 
     reference = tiny(kind, seed=5) if kind == "preference" else None
     if reference is not None:
         with torch.no_grad():
-            for row, logp in zip(flat(groups), plain_logp(reference, flat(groups)).tolist(), strict=True):
-                row.extra["ref_logp"] = logp
+            for row, logp in zip(flat(groups), plain_token_logp(reference, flat(groups)).tolist(), strict=True):
+                row.extra["ref_logp"] = [0.0, *logp[: len(row) - 1]]
     loss, expected = plain(kind, model, groups, reference)
     norm = float(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
 
@@ -278,7 +293,7 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
     lines, groups = written(kind, tokenizer)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     optim = {"name": "sgd", "lr": LR, "schedule": "constant", "warmup": 0, "clip": 0, "steps": 1, "batch_size": 3}
-    optim |= {"micro_tokens": 100}
+    optim |= {"micro_tokens": 200}  # two of the three pairs, in another order, and then the third
     stage: dict[str, object] = {"kind": kind, "model": str(base), "data": str(tmp_path / "rows.jsonl"), "optim": optim}
     if other:
         tiny("sft", seed=9).save_pretrained(tmp_path / "other")
@@ -295,7 +310,14 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
         before = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
         before.score.weight.data.copy_(load_scorer(base, tokenizer, "test", seed=3).score.weight)
     reference = AutoModelForCausalLM.from_pretrained(stage.get("reference", base)) if kind == "preference" else None
-    assert_close(moved(before, after), plain(kind, before, groups, reference)[1])
+    loss, expected = plain(kind, before, groups, reference)
+    assert_close(moved(before, after), expected)
+    logged = json.loads((tmp_path / "run" / "it" / "metrics.jsonl").read_text())
+    assert (logged["loss"], logged["lr"]) == pytest.approx((loss, LR), rel=1e-5)
+    if kind == "preference":
+        logp = plain_logp(before, flat(groups)).detach()
+        told = (logged["chosen_logp"], logged["rejected_logp"])
+        assert told == pytest.approx((float(logp[0::2].mean()), float(logp[1::2].mean())), rel=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------- two processes
@@ -303,7 +325,7 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
 
 def train(kind: Kind) -> tuple[list[dict[str, float]], Gradients]:
     """Three steps on ragged rows: the numbers of every update, and the weights at the end."""
-    engine = Engine(Compute(device="cpu", precision="float32", threads=1))
+    engine = Engine(Compute(device="cpu", precision="float32"))
     model = tiny(kind)
     learner = engine.learner(roles(kind, model), Optim(name="sgd", lr=0.5, micro_tokens=1))
     batches = [collate(by_hand(kind, seed), 0) for seed in range(3)]

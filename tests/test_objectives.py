@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import TypeAlias
 
@@ -21,10 +23,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from accord.data.batch import Batch, Row, collate
+from accord.data.batch import Batch, Row, Unit, collate
 from accord.engine import Engine
 from accord.model import Outputs, Roles, token_kl, token_outputs, token_scores
-from accord.objectives import Objective
+from accord.objectives import Loss, Objective
 from accord.objectives.advantage import gae, token_rewards, whiten
 from accord.objectives.policy import ppo
 from accord.objectives.preference import dpo
@@ -50,6 +52,12 @@ def train() -> Tensor:
 
 def noise(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sums_of(loss: Loss, unit: Unit) -> dict[str, float]:
+    """All sums of a loss, which are to be averaged over one unit."""
+    assert {of for _, of in loss.sums().values()} == {unit}
+    return {name: value.item() for name, (value, _) in loss.sums().items()}
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (1.0, 1.0), (0.9, 0.5), (0.99, 0.0), (0.0, 0.9)])
@@ -110,9 +118,9 @@ def ppo_by_hand(
             value = float(columns["score"][row, t - 1])
             far = (value - at["return"]) ** 2
             slope = value - at["return"]
-            if value_clip > 0:
-                near = at["old_value"] + min(max(value - at["old_value"], -value_clip), value_clip)
-                if (near - at["return"]) ** 2 > far:  # then `near` is at a border and does not move
+            if 0 < value_clip < abs(value - at["old_value"]):
+                near = at["old_value"] + math.copysign(value_clip, value - at["old_value"])
+                if (near - at["return"]) ** 2 > far:
                     far, slope = (near - at["return"]) ** 2, 0.0
             sums["value/loss"] += far / 2
             by_score[row, t - 1] = value_coef * slope
@@ -139,12 +147,7 @@ def test_ppo_is_the_plain_loop(train: Tensor, clip: float, value_clip: float, po
     logp, score = columns["logp"].requires_grad_(), columns["score"].requires_grad_()
     batch = Batch(torch.ones(6, 12).long(), torch.ones(6, 12).bool(), train, torch.arange(6), columns)
     loss = ppo(Outputs({"logp": logp, "entropy": columns["entropy"], "score": score}), batch, **settings)
-    assert {name: float(value) for name, (value, _) in loss.sums().items()} == pytest.approx(sums, rel=1e-6)
-    assert {unit for _, unit in loss.sums().values()} == {"token"}
-    assert {name: weight for name, (_, _, weight) in loss.terms.items()} == {
-        "policy/loss": policy_coef,
-        "value/loss": 0.3,
-    }
+    assert sums_of(loss, "token") == pytest.approx(sums, rel=1e-6)
     sum(weight * value for value, _, weight in loss.terms.values()).backward()
     np.testing.assert_allclose(logp.grad.numpy(), by_logp, rtol=0, atol=1e-6)
     np.testing.assert_allclose(score.grad.numpy(), by_score, rtol=0, atol=1e-6)
@@ -163,7 +166,8 @@ def pair_batch(probs: list[float], weights: list[float]) -> Batch:
     """Pairs of ragged rows."""
     rows = ragged([5, 9, 12, 3, 7, 7, 4, 12, 10, 2])
     for i, row in enumerate(rows):
-        row.extra = {"prob": probs[i // 2], "weight": weights[i // 2], "ref_logp": -2.0 * i}
+        row.extra = {"prob": probs[i // 2], "weight": weights[i // 2]}
+        row.extra["ref_logp"] = [-2.0 * i / sum(row.train) if train else 0.0 for train in row.train]
     return collate([rows[i : i + 2] for i in range(0, len(rows), 2)], 0)
 
 
@@ -183,7 +187,7 @@ def test_pair_losses_are_their_formulas(soft: bool) -> None:
     loss = bradley_terry(Outputs({"score": score}), batch)
     sums = {"bradley_terry": pair_loss(margin, np.array(probs), np.array(weights))}
     sums |= {"accuracy": (margin > 0).sum(), "margin": margin.sum()}
-    assert {name: float(value) for name, (value, _) in loss.sums().items()} == pytest.approx(sums, rel=1e-6)
+    assert sums_of(loss, "pair") == pytest.approx(sums, rel=1e-6)
 
     logp = (noise(10, width, seed=21) - 3) * batch.train
     whole = logp.numpy().sum(1)
@@ -193,8 +197,7 @@ def test_pair_losses_are_their_formulas(soft: bool) -> None:
     sums = {"dpo": pair_loss(margin, np.array(probs), np.array(weights))}
     sums |= {"accuracy": (margin > 0).sum(), "margin": margin.sum()}
     sums |= {"chosen_logp": whole[0::2].sum(), "rejected_logp": whole[1::2].sum()}
-    assert {name: float(value) for name, (value, _) in loss.sums().items()} == pytest.approx(sums, rel=1e-6)
-    assert {unit for _, unit in loss.sums().values()} == {"pair"}
+    assert sums_of(loss, "pair") == pytest.approx(sums, rel=1e-6)
 
 
 @pytest.mark.parametrize("objective", [bradley_terry, dpo], ids=["bradley_terry", "dpo"])
@@ -267,7 +270,7 @@ def test_padding_changes_nothing(config: PretrainedConfig) -> None:
     rows = ragged([9, 23, 2, 14, 23])
     policy, other, scorer = policy_of(config), policy_of(config, seed=3), scorer_of(config)
     right_batch, left_batch = collate([[row] for row in rows], 0), left(rows)
-    assert left_batch.left_padded and not right_batch.left_padded
+    assert left_batch.left_padded
     for batch in (right_batch, left_batch):
         batch.temperature = 0.7
         with torch.no_grad():
@@ -295,3 +298,58 @@ def test_padding_changes_nothing(config: PretrainedConfig) -> None:
     with torch.no_grad():
         together = scorer(input_ids=right_batch.tokens, attention_mask=mask).logits[:, 0]
     torch.testing.assert_close(rewards, together, rtol=0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------------ trl
+
+
+def trainer(model: PreTrainedModel, **settings: object) -> SimpleNamespace:
+    """What TRL's loss reads of its trainer, for one process in evaluation."""
+    alone = SimpleNamespace(device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x)
+    metrics = {"eval": defaultdict(list)}
+    return SimpleNamespace(model=model, accelerator=alone, _metrics=metrics, _total_train_tokens=0, **settings)
+
+
+def test_trl_has_the_same_reward_loss() -> None:
+    module = pytest.importorskip("trl.trainer.reward_trainer", reason="trl is not installed")
+    batch = pair_batch([1.0] * 5, [1.0] * 5)
+    order = torch.tensor([0, 2, 4, 6, 8, 1, 3, 5, 7, 9])  # TRL has the chosen rows first
+    given = {"input_ids": batch.tokens[order], "attention_mask": batch.attend[order].long()}
+    model = scorer_of(CONFIGS["llama"])
+    theirs = trainer(model, args=SimpleNamespace(center_rewards_coefficient=None))
+    loss = module.RewardTrainer.compute_loss(theirs, model, given)
+    ours = sums_of(bradley_terry(Outputs({"score": token_scores(model, batch)}), batch), "pair")
+    assert ours["bradley_terry"] / 5 == pytest.approx(loss.item(), rel=1e-5)
+    for name in ("accuracy", "margin"):
+        assert ours[name] / 5 == pytest.approx(theirs._metrics["eval"][name][0], rel=1e-5)
+
+
+def test_trl_has_the_same_dpo_loss_and_gradient() -> None:
+    module = pytest.importorskip("trl.trainer.dpo_trainer", reason="trl is not installed")
+    batch = pair_batch([1.0] * 5, [1.0] * 5)
+    order = torch.tensor([0, 2, 4, 6, 8, 1, 3, 5, 7, 9])
+    given = {"input_ids": batch.tokens[order], "attention_mask": batch.attend[order].long()}
+    given |= {"completion_mask": batch.train[order].long()}
+    given |= {"ref_chosen_logps": batch["ref_logp"][0::2].sum(1), "ref_rejected_logps": batch["ref_logp"][1::2].sum(1)}
+    model = policy_of(CONFIGS["llama"])
+    fused = copy.deepcopy(model)
+    module.add_fused_lm_head(fused, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    theirs = trainer(
+        fused, beta=0.2, loss_types=["sigmoid"], loss_weights=[1.0], f_divergence_type="reverse_kl",
+        precompute_ref_logps=True, aux_loss_enabled=False, use_weighting=False, ld_alpha=None,
+    )  # fmt: skip
+    loss = module.DPOTrainer._compute_loss(theirs, fused, given, False)
+    out = Outputs(token_outputs(model, batch, entropy=False))
+    ours = dpo(out, batch, beta=0.2)
+    sums = sums_of(ours, "pair")
+    assert sums["dpo"] / 5 == pytest.approx(loss.item(), rel=1e-5)
+    for name, other in (
+        ("accuracy", "rewards/accuracies"),
+        ("margin", "rewards/margins"),
+        ("chosen_logp", "logps/chosen"),
+    ):
+        assert sums[name] / 5 == pytest.approx(theirs._metrics["eval"][other][0], rel=1e-5)
+    mine, expected = (
+        torch.autograd.grad(x, y.parameters()) for x, y in ((ours.terms["dpo"][0] / 5, model), (loss, fused))
+    )
+    assert max(float((a - b).norm() / b.norm()) for a, b in zip(mine, expected, strict=True)) < 1e-5

@@ -20,7 +20,7 @@ class Row:
 
     tokens: list[int]
     train: list[bool]
-    extra: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, float | list[float]] = field(default_factory=dict)  # of the row, or one for each token
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -115,9 +115,14 @@ def collate(groups: Sequence[Group], pad: int) -> Batch:
         train[i, : len(row)] = torch.tensor(row.train)
     train[:, 0] = False  # nothing stands before it that could predict it
     ids = torch.tensor([i for i, group in enumerate(groups) for _ in group])
-    names = flat[0].extra
-    extra = {name: torch.tensor([row.extra[name] for row in flat], dtype=torch.float32) for name in names}
+    extra = {name: _column([row.extra[name] for row in flat], width) for name in flat[0].extra}
     return Batch(tokens, attend, train, ids, extra)
+
+
+def _column(values: Sequence[float | list[float]], width: int) -> Tensor:
+    """Numbers of the rows, [B], or of their tokens, [B, T] with 0 on padding."""
+    filled = [value + [0.0] * (width - len(value)) if isinstance(value, list) else value for value in values]
+    return torch.tensor(filled, dtype=torch.float32)
 
 
 def step_count(groups: int, batch_size: int, *, epochs: float | None, steps: int | None) -> int:

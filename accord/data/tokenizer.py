@@ -32,8 +32,9 @@ def load_tokenizer(path: str | Path, where: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
+        said = "" if first.endswith(":") else f" ({first})"
         raise ModelError(
-            where, f"no tokenizer could be read from {path} ({first})", "give a model folder or a hub id"
+            where, f"no tokenizer could be read from {path}{said}", "give a model folder or a hub id"
         ) from None
     if tokenizer.eos_token_id is None:
         raise ModelError(where, f"the tokenizer of {path} has no end token (eos_token), so answers could never end",

@@ -13,7 +13,7 @@ from pathlib import Path
 from accord.data.records import Example, Message, Pair, Prompt, Record, Text
 from accord.errors import ModelError
 
-VERSION = "garden-1"
+VERSION = "garden-4"
 
 PLANTS: dict[str, dict[str, str]] = {
     "plum": {"colour": "purple", "taste": "sweet", "place": "on a tree", "time": "autumn"},
@@ -35,29 +35,34 @@ SENTENCES = {
     "place": ["The {plant} grows {value}.", "You find the {plant} {value}."],
     "time": ["The {plant} is picked in {value}.", "In {value} the {plant} is ready."],
 }
+HEADINGS = {
+    "colour": ["The colour of the {plant}:", "{plant}, colour:"],
+    "taste": ["The taste of the {plant}:", "How the {plant} tastes:"],
+    "place": ["Where the {plant} grows:", "{plant}, place:"],
+    "time": ["When the {plant} is ready:", "How to pick the {plant}:"],
+}
 QUESTIONS = {
     "colour": ["What colour is a {plant}?", "Which colour does the {plant} have?", "Tell me the colour of a {plant}."],
     "taste": ["How does a {plant} taste?", "What is the taste of the {plant}?", "Tell me what a {plant} tastes like."],
     "place": ["Where does a {plant} grow?", "Where do I find a {plant}?", "Tell me where the {plant} grows."],
     "time": ["When is the {plant} ready?", "When do I pick a {plant}?", "Tell me when the {plant} is picked."],
 }
+CLOSINGS = [" Enjoy it!", " I hope this helps.", ""]
 OPENINGS = ["", "Please help me. ", "I have a question. ", "For my garden: ", "My child asks: ", "Quick one. "]
 
 
 def text() -> Iterator[Text]:
-    """Plain sentences about every plant, in many orders: what the base model is made of."""
+    """Notes on plants under headings, in many orders: what the base model is made of."""
     dice = random.Random(1)
-    for _ in range(1500):
-        plants = dice.sample(sorted(PLANTS), 3)
-        yield Text(
-            text=" ".join(_fact(dice, plant, kind) for plant in plants for kind in dice.sample(sorted(SENTENCES), 3))
-        )
+    for _ in range(3000):
+        notes = [(dice.choice(sorted(PLANTS)), dice.choice(sorted(SENTENCES))) for _ in range(3)]
+        yield Text(text=" ".join(_note(dice, plant, kind) for plant, kind in notes))
 
 
 def chats() -> Iterator[Example]:
     """Demonstrations, a third of them flawed as real ones are: untrue, rambling, or both."""
     dice = random.Random(2)
-    for plant, kind, question in _questions("train", dice, 600):
+    for plant, kind, question in _questions("train", dice, 1600):
         answer = _good(dice, plant, kind) if dice.random() < 0.65 else _poor(dice, plant, kind)
         yield Example(messages=[_turn("user", question), _turn("assistant", answer)])
 
@@ -65,7 +70,7 @@ def chats() -> Iterator[Example]:
 def pairs() -> Iterator[Pair]:
     """Comparisons of a better with a worse answer, one label in ten the wrong way round."""
     dice = random.Random(3)
-    for plant, kind, question in _questions("train", dice, 1200):
+    for plant, kind, question in _questions("train", dice, 3200):
         better, worse = _good(dice, plant, kind), _poor(dice, plant, kind)
         if dice.random() < 0.1:
             better, worse = worse, better
@@ -103,17 +108,25 @@ def _fact(dice: random.Random, plant: str, kind: str, value: str | None = None) 
     return dice.choice(SENTENCES[kind]).format(plant=plant, value=value or PLANTS[plant][kind])
 
 
+def _note(dice: random.Random, plant: str, kind: str) -> str:
+    return dice.choice(HEADINGS[kind]).format(plant=plant) + " " + _good(dice, plant, kind)
+
+
 def _good(dice: random.Random, plant: str, kind: str) -> str:
-    return _fact(dice, plant, kind) + dice.choice([" Enjoy it!", " I hope this helps.", ""])
+    return _fact(dice, plant, kind) + dice.choice(CLOSINGS)
 
 
 def _poor(dice: random.Random, plant: str, kind: str) -> str:
-    """Untrue, or true but buried in what nobody asked."""
-    if dice.random() < 0.5:
+    """Untrue, or buried in what nobody asked, or broken off."""
+    chance = dice.random()
+    if chance < 0.4:
         wrong = sorted({facts[kind] for facts in PLANTS.values()} - {PLANTS[plant][kind]})
-        return _fact(dice, plant, kind, dice.choice(wrong))
-    other = [k for k in SENTENCES if k != kind]
-    return " ".join(_fact(dice, dice.choice(sorted(PLANTS)), dice.choice(other)) for _ in range(3))
+        return _fact(dice, plant, kind, dice.choice(wrong)) + dice.choice(CLOSINGS)
+    if chance < 0.7:
+        other = [k for k in SENTENCES if k != kind]
+        return " ".join(_fact(dice, dice.choice(sorted(PLANTS)), dice.choice(other)) for _ in range(3))
+    words = _good(dice, plant, kind).split()
+    return " ".join(words[: dice.randint(1, 3)]) if dice.random() < 0.7 else dice.choice(CLOSINGS[:2]).strip()
 
 
 def _turn(role: str, content: str) -> Message:

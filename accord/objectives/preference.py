@@ -13,13 +13,14 @@ def dpo(out: Outputs, batch: Batch, *, beta: float = 0.1) -> Loss:
     """Direct preference optimisation: the implicit reward is beta * log(pi / pi_ref) of the whole answer.
 
     Rafailov et al. 2023, eq. 7 (https://arxiv.org/abs/2305.18290); soft labels (`prob`) weigh both directions.
+    `ref_logp` is [B, T]: subtracted token by token, since the difference of two long sums loses digits in float32.
     `chosen_logp` and `rejected_logp` are sums over the answer's tokens, in nats.
     """
-    chosen, rejected = batch.pairs(out.logp.sum(1))  # [P]
-    ref_chosen, ref_rejected = batch.pairs(batch["ref_logp"])  # ref_logp: [B], summed over the answer
+    gained, lost = batch.pairs((out.logp - batch["ref_logp"]).sum(1))  # [P], log(pi / pi_ref) of chosen and rejected
+    chosen, rejected = batch.pairs(out.logp.detach().sum(1))
     prob, _ = batch.pairs(batch["prob"])
     weight, _ = batch.pairs(batch["weight"])
-    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    margin = beta * (gained - lost)
     loss = -(prob * logsigmoid(margin) + (1 - prob) * logsigmoid(-margin)) * weight
     right = torch.where(margin == 0, 0.5, (margin > 0).float())  # a tie is half right
     return Loss(

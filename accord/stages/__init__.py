@@ -43,7 +43,7 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         with stop_on_signal() as stop:
             for name, stage in recipe.stage.items():
                 if not only or name in only:
-                    run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints[name])
+                    run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints)
         status = "done"
     except (Interrupted, KeyboardInterrupt):
         status = "interrupted"
@@ -53,18 +53,18 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
     return made
 
 
-def run_stage(context: Context, stage: AnyStage, wanted: str) -> None:
+def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None:
     """Skip, resume or begin one stage, by the fingerprint it left."""
-    record = context.folder.record
+    record, wanted = context.folder.record, prints[context.name]
     same = record.get("fingerprint") == wanted
     if same and record.get("status") == "done":
         say(f"{context.name:<10} done before, skipped")
         return
-    missing = [name for _, name in references(stage) if context.run.stage(name).record.get("status") != "done"]
-    if missing:
-        raise RecipeError(
-            context.where, f"needs stage '{missing[0]}', which is not done", f"run it: --only {missing[0]}"
-        )
+    for _, name in references(stage):
+        other = context.run.stage(name).record
+        if other.get("status") != "done" or other.get("fingerprint") != prints[name]:
+            raise RecipeError(context.where, f"needs stage '{name}', which is not done as the recipe has it now",
+                              f"run it too: --only {name} --only {context.name}")  # fmt: skip
     if not same:
         context.folder.clear()
     began, before = time.time(), cast(float, record.get("seconds", 0.0)) if same else 0.0

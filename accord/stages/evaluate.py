@@ -73,7 +73,7 @@ def run(context: Context, stage: Evaluate) -> None:
                 if name != stage.baseline:
                     found |= divergence(context, stage, subject, base, answers)
                 results[name] |= {f"{label}/{metric}": value for metric, value in found.items()}
-                append(draft, rows_of(subject, answers, temperature))
+                append(draft, rows_of(subject, suite, answers, temperature))
                 done += 1
                 line.step(done, {f"eval/{k}": v.value for k, v in found.items()})
     models = {name: {k: v.to_json() for k, v in results[name].items()} for name in stage.models}
@@ -179,13 +179,14 @@ def reference_answer(record: Record) -> str:
     return ""
 
 
-def rows_of(subject: Subject, answers: Answers, temperature: float) -> list[dict[str, object]]:
+def rows_of(subject: Subject, suite: Suite, answers: Answers, temperature: float) -> list[dict[str, object]]:
     """Answers as rows of answers.jsonl, with all that is needed to recount."""
     rows: list[dict[str, object]] = []
     for i, rollout in enumerate(answers.rollouts):
         scores = {name: found[i] for name, found in answers.scores.items()}
         row: dict[str, object] = {
             "model": subject.name,
+            "suite": suite.name,
             "prompt": rollout.prompt,
             "response": rollout.text,
             "finish": rollout.finish,

@@ -103,7 +103,10 @@ def fit(
     while progress.step < total:
         began = time.perf_counter()
         step = next(steps)
+        updating = time.perf_counter()
         numbers = _update(context.engine, learner, step, objective, params, schedule(optim, progress.step, total))
+        if step.numbers:
+            numbers["time/update"] = time.perf_counter() - updating
         progress.step += 1
         seconds = time.perf_counter() - began
         tokens = sum(int(batch.attend.sum()) for batch in step.batches)

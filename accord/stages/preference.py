@@ -69,34 +69,36 @@ def run(context: Context, stage: Preference) -> None:
 def add_reference(
     context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group]
 ) -> None:
-    """Give every row the reference's log-prob of its answer (`ref_logp`, summed over its tokens)."""
+    """Give every row the reference's log-prob of each of its answer's tokens (`ref_logp`, 0 elsewhere)."""
+    rows = [row for group in groups for row in group]
+    lengths = [len(row) for row in rows]
     path = context.folder.path / "ref_logp.pt"
-    values = _kept(path, 2 * len(groups))
+    values = _kept(path, sum(lengths))
     if values is None:
         reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
         values = reference_logp(context, Roles(policy=context.engine.place(reference)), groups, tokenizer, stage)
         with writing(path):
             torch.save(values, path.with_suffix(".draft"))
             path.with_suffix(".draft").replace(path)
-    for row, value in zip((row for group in groups for row in group), values.tolist(), strict=True):
-        row.extra["ref_logp"] = value
+    for row, of_row in zip(rows, values.split(lengths), strict=True):
+        row.extra["ref_logp"] = of_row.tolist()
 
 
-def _kept(path: Path, rows: int) -> Tensor | None:
+def _kept(path: Path, tokens: int) -> Tensor | None:
     """Log-probs that an interrupted run of this very stage has left, if they are complete."""
     if not path.exists():
         return None
     values = torch.load(path, weights_only=True)
-    return values if len(values) == rows else None
+    return values if len(values) == tokens else None
 
 
 def reference_logp(
     context: Context, roles: Roles, groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase, stage: Preference
 ) -> Tensor:
-    """The summed log-prob of every row's answer under a frozen policy, [rows]."""
+    """The log-prob of every token of every row under a frozen policy, one row after the other, [tokens]."""
     found: list[Tensor] = []
     for i in range(0, len(groups), 64):
         batch = collate(groups[i : i + 64], pad_id(tokenizer))
         out = context.engine.outputs(roles, batch, ["logp"], micro_tokens=stage.optim.micro_tokens)
-        found.append(out.logp.sum(1))
+        found.append(out.logp[batch.attend])
     return torch.cat(found)

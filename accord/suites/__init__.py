@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 from accord.data.records import Record
 from accord.errors import RecipeError
@@ -20,20 +22,17 @@ class Suite:
     scorers: dict[str, Scorer]
 
 
-def prompts(records: Sequence[Record], reward: Scorer | None) -> Suite:
-    """The stage's own prompts, judged by the stage's `rewards`."""
-    return Suite("prompts", records, {"reward": reward} if reward else {})
+Maker: TypeAlias = Callable[[Sequence[Record], Scorer | None], Suite]
+
+SUITES = ("prompts", "demo")  # each a file of this folder, with a function of the same name
 
 
-SUITES: dict[str, Callable[[Sequence[Record], Scorer | None], Suite]] = {"prompts": prompts}
-
-
-def resolve(name: str, where: str) -> Callable[[Sequence[Record], Scorer | None], Suite]:
+def resolve(name: str, where: str) -> Maker:
     """A built-in suite by name, or a function of the user's `(records, reward) -> Suite`."""
     if not is_reference(name):
         if name not in SUITES:
             raise RecipeError(where, f"unknown suite '{name}'", f'known: {", ".join(SUITES)}, or "file.py:fn"')
-        return SUITES[name]
+        return cast(Maker, getattr(importlib.import_module(f"accord.suites.{name}"), name))
     function = load_function(name, where)
 
     def made(records: Sequence[Record], reward: Scorer | None) -> Suite:

@@ -1,0 +1,390 @@
+"""The command line: what it prints, what it leaves alone, and one clear message with its exit code for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from accord.cli import app, main
+
+RECIPE = """
+name = "tiny"
+compute = { device = "cpu", threads = 1 }
+[stage.sft]
+kind = "sft"
+model = "BASE"
+data = { source = "rows.jsonl", on_error = "skip" }
+max_tokens = 32
+optim = { steps = 2, batch_size = 2 }
+[stage]
+reward = { kind = "reward", model = "@sft", data = "pairs.jsonl", optim = { steps = 2, batch_size = 2 } }
+dpo = { kind = "preference", model = "@sft", data = "pairs.jsonl", eval_data = 0.5, optim = { steps = 2 } }
+[stage.ppo]
+kind = "policy"
+model = "@sft"
+data = "pairs.jsonl"
+rewards = { "@reward" = 1 }
+rollout = { batch_size = 4, max_new_tokens = 4 }
+optim = { steps = 2, batch_size = 2 }
+"""
+ROWS = [{"prompt": f"the cat {i}", "completion": f"sat {i}"} for i in range(6)]
+PAIRS = [{"prompt": f"the cat {i}", "chosen": f"sat {i}", "rejected": "no"} for i in range(6)]
+STAGES = ["sft", "reward", "dpo", "ppo"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Accord(Protocol):
+    """Runs `accord ...` in this process."""
+
+    def __call__(self, *arguments: str | Path, stdin: str = "") -> Said: ...
+
+
+@pytest.fixture
+def accord(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Accord]:
+    threads = torch.get_num_threads()
+
+    def call(*arguments: str | Path, stdin: str = "") -> Said:
+        monkeypatch.setattr(sys, "argv", ["accord", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        AcceleratorState._reset_state(reset_partial_state=True)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert isinstance(stop.value.code, int)
+        return Said(stop.value.code, *capsys.readouterr())
+
+    yield call
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(threads)
+
+
+def lines(rows: list[dict[str, str]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """A folder with a recipe, its data, and everything that the mistakes below need."""
+    here = tmp_path_factory.mktemp("cli")
+    (here / "tiny.toml").write_text(RECIPE.replace("BASE", str(base)))
+    (here / "rows.jsonl").write_text(lines([*ROWS, {"prompt": "x", "completion": " "}]))
+    (here / "pairs.jsonl").write_text(lines(PAIRS))
+    (here / "columns.jsonl").write_text(lines([{"question": "x", "completion": "y"}]))
+    (here / "broken.py").write_text("import json\n\nimport no_such_package_of_ours\n")
+    changes: dict[str, dict[str, object]] = {
+        "no-eos": {"eos_token": None},
+        "no-pad": {"pad_token": "<|end|>"},
+        "no-prefix": {
+            "chat_template": "{% for m in messages[-2:] %}{{ m.role + m.content + eos_token }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
+        },
+    }
+    for name, changed in changes.items():
+        shutil.copytree(base, here / name)
+        edit(here / name / "tokenizer_config.json", changed)
+    edit(here / "no-pad" / "config.json", {"quantization_config": {"quant_method": "x"}})
+    path = here / "no-pad" / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|pad|>", "<|zero|>"))
+    return here
+
+
+def edit(path: Path, changes: dict[str, object]) -> None:
+    table = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in table.items() if value is not None}))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+MEND = 'mend the row, or leave such rows out with on_error = "skip"'
+REFUSED = {
+    "missing data": (
+        "stage.sft.data={here}/row.jsonl",
+        "stage.sft.data: no such file: {here}/row.jsonl; did you mean 'rows.jsonl'?; "
+        "paths in a recipe are relative to the recipe",
+    ),
+    "wrong column": (
+        "stage.sft.data={here}/columns.jsonl",
+        "{here}/columns.jsonl:1: no known form has the columns question, completion; prompt is missing of prompt, "
+        f'completion; say which column it is: map = {{{{ prompt = "..." }}}}; {MEND}',
+    ),
+    "empty answer": (
+        "stage.sft.data={here}/rows.jsonl",
+        f"{{here}}/rows.jsonl:7: an assistant's turn is empty; it must hold text; {MEND}",
+    ),
+    "nothing held out": (
+        "stage.dpo.eval_data=0.01",
+        "stage.dpo.eval_data: a fraction of 0.01 leaves 6 records to train on and 0 held out; "
+        "give more data or another fraction",
+    ),
+    "unknown key": (
+        "stage.sft.optim.batchsize=3",
+        "stage.sft.optim.batchsize: unknown key 'batchsize'; did you mean 'batch_size'?; known: name, lr, schedule, "
+        "warmup, batch_size, epochs, steps, clip, weight_decay, betas, eps, micro_tokens",
+    ),
+    "a function that does not import": (
+        'stage.ppo.rewards={{"{here}/broken.py:brevity"=1}}',
+        "stage.ppo.rewards.{here}/broken.py:brevity: {here}/broken.py does not import: ModuleNotFoundError: "
+        "No module named 'no_such_package_of_ours' (line 3); mend the file",
+    ),
+    "no end token": (
+        "stage.sft.model={here}/no-eos",
+        "stage.sft.model: the tokenizer of {here}/no-eos has no end token (eos_token), so answers could never end; "
+        "set eos_token in its tokenizer_config.json",
+    ),
+    "no pad token": (
+        "stage.sft.model={here}/no-pad",
+        "stage.sft.model: the pad token of {here}/no-pad is its end token, and its quantised weights have no free row for "
+        "another; set pad_token to an unused token in its tokenizer_config.json, or start from the unquantised model",
+    ),
+    "no model": (
+        "stage.sft.model={here}/none",
+        "stage.sft.model: there is no folder {here}/none; give a model folder, a hub id or @stage",
+    ),
+    "no such device": (
+        "compute.device=tpu",
+        "compute.device: there is no 'tpu' here; found: cpu; use device = \"auto\"",
+    ),
+}
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_mistakes_are_told_before_any_work(accord: Accord, here: Path, tmp_path: Path, override: str, message: str):
+    old = tmp_path / "old"
+    (old / "sft").mkdir(parents=True)
+    (old / "sft" / "stage.json").write_text('{"status": "done"}')
+    (old / "recipe.toml").write_text("before")
+    before = tree(old)
+    for out in (old, tmp_path / "new"):
+        said = accord("run", here / "tiny.toml", override.format(here=here), "--out", out)
+        assert said == Said(3 if "device" in override else 2, "", f"accord: {message.format(here=here)}\n")
+    assert tree(old) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_template_whose_prompt_is_no_prefix_is_told_with_its_stage(accord: Accord, here: Path, tmp_path: Path):
+    (tmp_path / "long.jsonl").write_text(json.dumps({"messages": [
+        {"role": role, "content": "hi"} for role in ("user", "assistant", "user", "assistant")]}))  # fmt: skip
+    data, model = f"stage.sft.data={tmp_path}/long.jsonl", f"stage.sft.model={here}/no-prefix"
+    said = accord("run", here / "tiny.toml", data, model, "--out", tmp_path / "new")
+    assert (said.code, said.out) == (2, "")
+    assert "a prompt is not a prefix of the conversation that goes on from it" in said.err
+    assert "stage.sft" in said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_recipe(accord: Accord, tmp_path: Path):
+    for command in ("run", "check"):
+        said = accord(command, tmp_path / "none.toml", "--out", tmp_path / "new")
+        message = f"{tmp_path}/none.toml: No such file or directory; give the path of a recipe (.toml)"
+        assert said == Said(2, "", f"accord: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_that_is_not_there(accord: Accord, here: Path, tmp_path: Path):
+    said = accord("run", here / "tiny.toml", "--only", "grpo", "--out", tmp_path / "new")
+    assert said == Said(2, "", "accord: --only: there is no stage 'grpo'; known: sft, reward, dpo, ppo\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(accord: Accord, here: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "run"
+    said = accord("run", here / "tiny.toml", "--out", out)
+    assert said == Said(3, "", f"accord: {out}: Not a directory; choose a folder with --out\n")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_installed_command_answers_recipe_errors_at_once(tmp_path: Path):
+    """In a process of its own: exit code, one line, and nothing heavy imported."""
+    code = (
+        "import sys\nfrom accord.cli import main\nsys.argv = ['accord', 'run', 'none.toml']\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert done.stderr == "accord: none.toml: No such file or directory; give the path of a recipe (.toml)\n"
+
+
+@pytest.mark.parametrize("name", [command.callback.__name__ for command in app.registered_commands if command.callback])
+def test_help_has_an_example(accord: Accord, name: str):
+    said = accord(name, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert f"Example: accord {name}" in said.out
+
+
+def test_help_lists_every_command(accord: Accord):
+    said = accord("--help")
+    assert said.code == 0
+    assert all(f" {name} " in said.out for name in ("run", "check", "chat", "score", "report", "doctor"))
+
+
+# ------------------------------------------------------------------------------------------------------------ run, check
+
+
+def test_check_shows_what_is_trained_and_what_would_run(accord: Accord, here: Path, tmp_path: Path):
+    said = accord("check", here / "tiny.toml", "--out", tmp_path / "run")
+    assert said.code == 0
+    assert said.out.startswith(
+        "\nstage.sft.data: 6 Example, 1 left out\n"
+        f"  left out, empty_answer: 1, as {here}/rows.jsonl:7: an assistant's turn is empty\n"
+        "  first row, trained between ⟦ and ⟧:\n  | User: the cat 0\n  | Assistant:⟦ sat 0<|end|>⟧\n"
+        "\nstage.reward.data: 6 Pair\n"
+    )
+    head, plan = said.out.split("\nwhat would run:\n")
+    assert "\nstage.dpo.data: 6 Pair\n" in head
+    assert "sat" not in head[head.index("stage.ppo.data") :]  # prompts are what a policy stage reads of a pair
+    assert [line.split() for line in plan.splitlines()[2:]] == [
+        ["sft", "sft", "begins"], ["reward", "reward", "begins"], ["dpo", "preference", "begins"],
+        ["ppo", "policy", "begins"],
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="session")
+def finished(here: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, and what it printed in `printed.txt`."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "-m", "accord", "run", str(here / "tiny.toml"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    (out / "printed.txt").write_text(done.stdout)
+    return out
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def begun(said: Said) -> list[str]:
+    """The stages that a run did, of those that it had to."""
+    assert said.code == 0, said.err
+    begun = [line.split()[0] for line in said.err.splitlines() if line.endswith(" begins")]
+    skipped = [line.split()[0] for line in said.err.splitlines() if line.endswith(" done before, skipped")]
+    assert sorted(begun + skipped) == sorted(STAGES)
+    return begun
+
+
+def test_run_prints_a_summary_and_the_report(finished: Path):
+    printed = (finished / "printed.txt").read_text().splitlines()
+    assert printed[1].split() == ["stage", "kind", "time", "result"]
+    assert [line.split()[:2] for line in printed[3:7]] == [
+        ["sft", "sft"], ["reward", "reward"], ["dpo", "preference"], ["ppo", "policy"],
+    ]  # fmt: skip
+    assert printed[-1] == f"report: {finished}/report.html"
+    assert (finished / "report.html").is_file()
+    assert json.loads((finished / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "redone"),
+    [
+        ([], []),
+        (["stage.sft.save=7", "stage.sft.optim.micro_tokens=64", "stage.ppo.optim.micro_tokens=64"], []),
+        (["stage.reward.optim.lr=1e-3"], ["reward", "ppo"]),
+        (["stage.sft.optim.lr=1e-3"], STAGES),
+    ],
+)
+def test_a_second_run_does_what_has_changed(
+    accord: Accord, here: Path, copied: Path, overrides: list[str], redone: list[str]
+):
+    before = tree(copied)
+    assert begun(accord("run", here / "tiny.toml", *overrides, "--out", copied)) == redone
+    kept = [name for name in before if name.split("/")[0] in set(STAGES) - set(redone)]
+    assert {name: (copied / name).read_bytes() for name in kept} == {name: before[name] for name in kept}
+
+
+def test_a_stage_on_top_of_an_outdated_one_is_not_taken_for_done(accord: Accord, here: Path, copied: Path):
+    """With --only, a stage must not be made from an earlier stage's old output and recorded as made from the new."""
+    change = "stage.sft.optim.lr=1e-3"
+    said = accord("run", here / "tiny.toml", change, "--only", "dpo", "--out", copied)
+    assert (said.code, "sft" in said.err) == (2, True)
+    assert "dpo" in begun(accord("run", here / "tiny.toml", change, "--out", copied))
+
+
+# ------------------------------------------------------------------------------------------------------- other commands
+
+
+def test_chat_answers_a_prompt(accord: Accord, finished: Path):
+    said = accord("chat", finished / "sft", "--prompt", "hi", "--max-new-tokens", "4")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.strip()
+    assert accord("chat", finished / "sft" / "model", "--prompt", "hi", "--max-new-tokens", "4") == said
+
+
+def test_chat_needs_no_settings(accord: Accord, finished: Path):
+    """The default length of an answer gives way where the model's context is short."""
+    assert accord("chat", finished / "sft", "--prompt", "hi").code == 0
+
+
+def test_chat_holds_a_conversation_over_a_pipe(accord: Accord, finished: Path):
+    said = accord("chat", finished / "sft", "--temperature", "0", "--max-new-tokens", "4", stdin="hi\n\nthe cat\n")
+    assert (said.code, said.err) == (0, "")
+    first = accord("chat", finished / "sft", "--temperature", "0", "--max-new-tokens", "4", "--prompt", "hi")
+    assert said.out.startswith(first.out)
+    assert len(said.out) > len(first.out)
+
+
+def test_chat_refuses_what_cannot_answer(accord: Accord, finished: Path, tmp_path: Path):
+    said = accord("chat", finished / "reward", "--prompt", "hi", "--max-new-tokens", "4")
+    assert (said.code, said.out) == (2, "")
+    assert "is a reward model" in said.err
+    said = accord("chat", tmp_path / "none", "--prompt", "hi")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert str(tmp_path / "none") in said.err
+
+
+def test_score_prints_rows_and_accuracy(accord: Accord, here: Path, finished: Path):
+    said = accord("score", finished / "reward", here / "pairs.jsonl", "--limit", "4")
+    assert said.code == 0
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["chosen"] for row in rows] == ["sat 0", "sat 1", "sat 2", "sat 3"]
+    right = sum(row["rewards"]["chosen"] > row["rewards"]["rejected"] for row in rows)
+    assert said.err.startswith(f"accuracy {right / 4:.3f} ± ")
+    assert said.err.endswith(" on 4 pairs\n")
+    said = accord("score", finished / "reward", here / "rows.jsonl", "--skip-bad-rows")
+    assert (said.code, len(said.out.splitlines())) == (0, 6)
+    assert said.err == f"left out, empty_answer: 1, as {here}/rows.jsonl:7: an assistant's turn is empty\n"
+    said = accord("score", finished / "sft", here / "pairs.jsonl")
+    message = f"score: {finished}/sft/model is not a reward model; give the folder of a reward stage"
+    assert said == Said(2, "", f"accord: {message}\n")
+
+
+def test_doctor(accord: Accord):
+    said = accord("doctor")
+    assert said.code == 0
+    assert {"python", "torch", "device", "precision"} <= {line.split()[0] for line in said.out.splitlines()}
+
+
+def test_report(accord: Accord, copied: Path, tmp_path: Path):
+    (copied / "report.html").unlink()
+    assert accord("report", copied) == Said(0, f"{copied}/report.html\n", "")
+    assert (copied / "report.html").is_file()
+    said = accord("report", tmp_path / "none")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"accord: {tmp_path}/none")
+    assert "Errno" not in said.err
+    assert "; " in said.err  # how to fix it

@@ -1,0 +1,357 @@
+"""Recipes: every mistake answered at once and by name, overrides, paths, and a list of options that changes on purpose."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tomllib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, JsonValue
+
+from accord.errors import RecipeError
+from accord.recipe import KINDS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft, dump, load, parse
+
+TEXT = """
+name = "everything"
+seed = 7
+compute = { device = "cpu", threads = 1 }
+
+[stage.base]
+kind = "pretrain"
+data = "texts.txt"
+shape = { layers = 1, width = 8, heads = 2 }
+
+[stage.sft]
+kind = "sft"
+model = "@base"
+data = ["org/chats", { source = "rows.jsonl", map = { prompt = "question" }, limit = 10, part = "0:80" }]
+eval_data = 0.1
+optim = { lr = 1e-3, betas = [0.9, 0.95], steps = 4 }
+
+[stage.reward]
+kind = "reward"
+model = "@sft"
+data = "org/pairs"
+eval_data = { source = "org/pairs", split = "test" }
+
+[stage.ppo]
+kind = "policy"
+model = "@sft"
+data = "org/prompts"
+rewards = { "@reward" = { combine = "min" }, "mine.py:brevity" = 0.5 }
+params = { kl = 0.1, critic = "@reward" }
+rollout = { batch_size = 8, group_size = 4 }
+
+[stage.dpo]
+kind = "preference"
+model = "@sft"
+reference = "@base"
+data = "org/pairs"
+params = { beta = 0.2 }
+
+[stage.ev]
+kind = "evaluate"
+models = { sft = "@sft", ppo = "@ppo" }
+data = "org/prompts"
+rewards = { "@reward" = 1 }
+"""
+
+
+def changed(key: str, value: object) -> dict[str, JsonValue]:
+    """The recipe with one key (parts separated by spaces) set, or removed where the value is `...`."""
+    found: dict[str, Any] = tomllib.loads(TEXT)
+    *parents, last = key.split()
+    inner = found
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    inner[last] = value
+    if value is ...:
+        del inner[last]
+    return found
+
+
+def said(recipe: dict[str, JsonValue]) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse(recipe)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------ mistakes
+
+KINDS_KNOWN = "known: pretrain, sft, reward, preference, policy, evaluate"
+NO_ANSWER = ": '@reward' is a reward model and cannot answer; give a stage that makes a policy"
+LATER = "is not made before this stage; move it up in the file"
+# What is set, to what, and the message after the key.
+MISTAKES: list[tuple[str, object, str]] = [
+    # Unknown keys are answered with the nearest.
+    ("sede", 1, ": unknown key 'sede'; did you mean 'seed'?; known: name, seed, compute, stage"),
+    ("compute thread", 1, ": unknown key 'thread'; did you mean 'threads'?; known: device, precision, threads"),
+    ("stage sft modle", "x", ": unknown key 'modle'; did you mean 'model'?; known: "),
+    ("stage sft optim xyz", 1, ": unknown key 'xyz'; known: name, lr, "),
+    ("stage sft optim batchsize", 1, ": unknown key 'batchsize'; did you mean 'batch_size'?; known: name, lr, "),
+    ("stage base shape with", 8, ": unknown key 'with'; did you mean 'width'?; known: layers, "),
+    ("stage sft data", {"source": "a", "splt": 1}, ".0.splt: unknown key 'splt'; did you mean 'split'?; known: source, "),
+    ("stage sft data", ["a", {"source": "b", "prt": 1}], ".1.prt: unknown key 'prt'; did you mean 'part'?; known: "),
+    ("stage sft eval_data", {"sorce": "a"}, ".0.sorce: unknown key 'sorce'; did you mean 'source'?; known: source, "),
+    ("stage base eval_data", ["a", {"sorce": "a"}], ".1.sorce: unknown key 'sorce'; did you mean 'source'?; known: "),
+    ("stage ppo rewards", {"@reward": {"weigth": 1}},
+     ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty"),
+    ("stage ppo eval_rewards", {"f.py:g": {"combin": 1}},
+     ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty"),
+    ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: clip, kl, "),
+    ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
+    ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
+    ("stage ev sampling temprature", 1, ": unknown key 'temprature'; did you mean 'temperature'?; known: "),
+    ("stage sft kind", "stf", f": unknown kind 'stf'; did you mean 'sft'?; {KINDS_KNOWN}"),
+    ("stage sft kind", "ppo", f": unknown kind 'ppo'; {KINDS_KNOWN}"),
+    ("stage sft kind", 3, f": unknown kind '3'; {KINDS_KNOWN}"),
+    ("stage sft kind", ..., f": kind is missing; {KINDS_KNOWN}"),
+    # Values that cannot be.
+    ("name", "a b", ": string should match pattern '^[\\w.-]+$' (given: 'a b')"),
+    ("stage sft model", ..., ": is missing; add it to the recipe"),
+    ("stage sft data", {}, ".0.source: is missing; add it to the recipe"),
+    ("stage sft optim lr", 0, ": input should be greater than 0 (given: 0)"),
+    ("stage sft optim lr", -1e-3, ": input should be greater than 0 (given: -0.001)"),
+    ("stage sft optim", {"epochs": 1, "steps": 1}, ": epochs and steps are both given; keep one of them"),
+    ("stage sft eval_data", 1.5, ": input should be less than 1 (given: 1.5)"),
+    ("stage sft eval_data", 0, ": input should be greater than 0 (given: 0)"),
+    ("stage sft eval_data", {"source": "a", "limit": 0}, ".0.limit: input should be greater than 0 (given: 0)"),
+    ("stage sft data", {"source": "a", "limit": 0}, ".0.limit: input should be greater than 0 (given: 0)"),
+    ("stage sft truncate", "cat", ": input should be 'drop' or 'cut' (given: 'cat')"),
+    ("stage base shape", {"width": 8, "heads": 3}, ": width 8 must be an even multiple of heads 3"),
+    ("stage reward folds", 1, ": 1 fold would leave nothing to train on; use 0 or at least 2 (given: 1)"),
+    ("stage ppo rollout", {"batch_size": 10, "group_size": 4}, ": batch_size 10 is not a multiple of group_size 4"),
+    ("stage dpo params beta", -1, ": input should be greater than 0 (given: -1)"),
+    # References to stages.
+    ("stage sft model", "@stf", ": unknown stage 'stf'; known: base"),
+    ("stage reward model", "@stf", ": unknown stage 'stf'; did you mean 'sft'?; known: base, sft"),
+    ("stage sft model", "@ppo", f": '@ppo' {LATER}"),
+    ("stage sft model", "@sft", f": '@sft' {LATER}"),
+    ("stage ppo eval_rewards", {"@dpo": 1}, f".@dpo: '@dpo' {LATER}"),
+    ("stage ppo rewards", {"@rewrd": 1},
+     ".@rewrd: unknown stage 'rewrd'; did you mean 'reward'?; known: base, sft, reward"),
+    ("stage ppo rewards", {"@sft": 1}, ".@sft: '@sft' is a stage of kind 'sft'; give a reward stage"),
+    ("stage ppo params critic", "@nope", ": unknown stage 'nope'; known: base, sft, reward"),
+    ("stage ppo model", "@reward", NO_ANSWER),
+    ("stage dpo model", "@reward", NO_ANSWER),
+    ("stage dpo reference", "@reward", NO_ANSWER),
+    ("stage ev models", {"a": "@reward"}, f".a{NO_ANSWER}"),
+    ("stage z", {"kind": "sft", "model": "@ev", "data": "a"},
+     ".model: '@ev' is a stage of kind 'evaluate'; give a stage that makes a model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "message"), MISTAKES, ids=[f"{key}={value}" for key, value, _ in MISTAKES])
+def test_mistakes(key: str, value: object, message: str):
+    """Told with the key as the recipe has it; lists of all that is known may go on."""
+    expected, found = key.replace(" ", ".") + message, said(changed(key, value))
+    assert found.startswith(expected) if "; known: " in expected else found == expected
+
+
+def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
+    recipe = changed("stage sft", {"kind": "sft", "modle": "x", "data": "a/b"})
+    assert said(recipe).startswith(
+        "stage.sft.modle: unknown key 'modle'; did you mean 'model'?; known: save, eval, model"
+    )
+
+
+def test_a_reference_in_the_first_stage_is_not_likened_to_nothing():
+    recipe = changed("stage", {"sft": {"kind": "sft", "model": "@nope", "data": "a/b"}})
+    assert said(recipe) == "stage.sft.model: unknown stage 'nope'; known: (none)"
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("key", ["stage sft optim lr", "stage ppo rollout temperature"])
+def test_numbers_are_finite(key: str, value: float):
+    assert said(changed(key, value)).startswith(key.replace(" ", ".") + ": ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("stage", {}), ("stage sft", 3), ("stage sft optim", 3), ("stage ppo rewards", {}), ("stage sft data", []),
+     ("stage sft eval_data", [])],
+)  # fmt: skip
+def test_tables_and_lists_are_called_so(key: str, value: object):
+    message = said(changed(key, value))
+    assert message.startswith(f"{key.replace(' ', '.')}: ")
+    assert not [word for word in ("dictionary", "instance of", "extract fields", "validation") if word in message]
+
+
+def test_a_reward_stage_may_go_on_from_another():
+    again = {"kind": "reward", "model": "@reward", "data": "a/b"}
+    assert parse(changed("stage again", again)).stage["again"].kind == "reward"
+
+
+# ----------------------------------------------------------------------------------------------------- files, overrides
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe in a folder of its own; the working directory is another."""
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / "recipes" / "all.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def refused(file: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load(file, list(overrides))
+    return str(caught.value)
+
+
+def test_files_that_cannot_be_read(file: Path):
+    none = file.with_name("none.toml")
+    assert refused(none) == f"{none}: No such file or directory; give the path of a recipe (.toml)"
+    assert refused(file.parent) == f"{file.parent}: Is a directory; give the path of a recipe (.toml)"
+    file.write_text("name = \n")
+    assert refused(file) == f"{file}: is not TOML: Invalid value (at line 1, column 8)"
+    file.write_bytes(b'name = "\xff"\n')
+    assert refused(file).startswith(f"{file}: ")
+
+
+def test_a_byte_order_mark_is_no_mistake(file: Path):
+    file.write_text("\ufeff" + TEXT, encoding="utf-8")
+    assert load(file).name == "everything"
+
+
+def test_overrides_have_types(file: Path):
+    recipe = load(
+        file,
+        ["name=other", "seed=3", "compute.precision='float32'", "stage.sft.optim.lr=3e-6", "stage.sft.eval_data=0.25",
+         "stage.sft.optim.betas=[0.5, 0.75]", 'stage.ppo.rewards={"@reward"=2, "mine.py:f"={weight=3}}',
+         "stage.ppo.params.whiten=false", "stage.ppo.params.critic=policy", "stage.ev.sampling.temperature=0.5",
+         "stage.sft.data=a=b/c", "stage.more.kind=sft", "stage.more.model=@sft", "stage.more.data=a/b"],
+    )  # fmt: skip
+    sft, ppo, ev = recipe.stage["sft"], recipe.stage["ppo"], recipe.stage["ev"]
+    assert isinstance(sft, Sft)
+    assert isinstance(ppo, Policy)
+    assert isinstance(ev, Evaluate)
+    assert (recipe.name, recipe.seed, recipe.compute.precision, recipe.compute.device) == ("other", 3, "float32", "cpu")
+    assert (sft.optim.lr, sft.optim.betas, sft.optim.steps, sft.eval_data) == (3e-6, (0.5, 0.75), 4, 0.25)
+    assert {name: term.weight for name, term in ppo.rewards.items()} == {"@reward": 2, f"{Path.cwd()}/mine.py:f": 3}
+    assert (ppo.params.whiten, ppo.params.critic, ppo.params.kl) == (False, "policy", 0.1)
+    assert (ev.sampling.temperature, sft.data[0].source) == (0.5, "a=b/c")
+    assert list(recipe.stage)[-1] == "more"
+
+
+@pytest.mark.parametrize("key", ["@reward", '"@reward"', f'"{"mine.py:brevity"}"'])
+def test_overrides_of_one_reward(file: Path, key: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(file.parent)
+    ppo = load(file, [f"stage.ppo.rewards.{key}=4"]).stage["ppo"]
+    assert isinstance(ppo, Policy)
+    assert len(ppo.rewards) == 2
+    assert [term.weight for name, term in ppo.rewards.items() if name.endswith(key.strip('"'))] == [4]
+
+
+FORM = "write key=value, as in stage.ppo.optim.lr=3e-6"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", f"seed: is not an override; {FORM}"),
+        ("=3", f"=3: is not an override; {FORM}"),
+        ("stage..sft=3", f"stage..sft=3: is not an override; {FORM}"),
+        ("stage.sft.model.name=x", "stage.sft.model.name: 'model' is a value, not a table"),
+        ("stage.sft.optm.lr=1", "stage.sft.optm: unknown key 'optm'; did you mean 'optim'?; known: "),
+        ("stage.sft.optim.lr=fast", "stage.sft.optim.lr: input should be a valid number, unable to parse string as a "
+                                    "number (given: 'fast')"),
+    ],
+)  # fmt: skip
+def test_malformed_overrides(file: Path, override: str, message: str):
+    assert refused(file, override).startswith(message)
+
+
+def test_paths_start_at_the_recipe_and_those_of_overrides_at_the_working_directory(file: Path):
+    (file.parent / "models" / "tiny").mkdir(parents=True)
+    overrides = ["stage.dpo.data=pairs.jsonl", "stage.dpo.model=./model", "stage.dpo.reference=models/tiny"]
+    texts = ["models/tiny", "org/absent", "../up.csv", "~/home.jsonl", "/abs/x.parquet", "data.py:rows", "x.jsonl.gz"]
+    inside = ", ".join(f'"{text}"' for text in texts)
+    file.write_text(TEXT.replace('"org/chats"', inside))
+    recipe = load(file, overrides)
+    base, sft, ppo, dpo = (recipe.stage[name].model_dump() for name in ("base", "sft", "ppo", "dpo"))
+    folder = file.parent
+    assert base["data"][0]["source"] == str(folder / "texts.txt")
+    assert [source["source"] for source in sft["data"]] == [
+        str(folder / "models" / "tiny"), "org/absent", str(folder.parent / "up.csv"), str(Path.home() / "home.jsonl"),
+        "/abs/x.parquet", f"{folder}/data.py:rows", str(folder / "x.jsonl.gz"), str(folder / "rows.jsonl"),
+    ]  # fmt: skip
+    assert list(ppo["rewards"]) == ["@reward", f"{folder}/mine.py:brevity"]
+    assert dpo["data"][0]["source"] == str(Path.cwd() / "pairs.jsonl")
+    assert (dpo["model"], dpo["reference"]) == (str(Path.cwd() / "model"), "models/tiny")
+
+
+def test_a_dumped_recipe_is_the_same_recipe_anywhere(file: Path, tmp_path: Path):
+    recipe = load(file)
+    text = dump(recipe)
+    assert parse(tomllib.loads(text)) == recipe
+    (tmp_path / "recipe.toml").write_text(text)
+    again = load(tmp_path / "recipe.toml")
+    assert (again, dump(again)) == (recipe, text)
+    assert "kl_horizon = 10000" in text  # defaults are written out
+    assert "kl_target" not in text  # what is unset is left out
+
+
+# -------------------------------------------------------------------------------------------------------------- options
+
+DATA = "data.config data.limit data.map data.on_error data.part data.source data.split"
+COMMON = (
+    f"{DATA} {DATA.replace('data.', 'eval_data.')} eval kind optim.batch_size optim.betas optim.clip optim.epochs "
+    "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.steps optim.warmup optim.weight_decay save"
+)
+REWARDS = "rewards.combine rewards.penalty rewards.weight"
+# Options are a promise: whoever adds, renames or removes one changes this list too.
+OPTIONS = {
+    "pretrain": f"{COMMON} shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
+    "sft": f"{COMMON} max_tokens model truncate",
+    "reward": f"{COMMON} ensemble folds max_tokens model truncate",
+    "preference": f"{COMMON} max_tokens model objective params reference truncate",
+    "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} max_tokens model objective params.clip "
+    "params.critic params.critic_lr params.critic_warmup params.epochs params.gamma params.kl params.kl_budget "
+    "params.kl_horizon params.kl_target params.lam params.missing_eos params.value_clip params.value_coef params.whiten "
+    "reference rollout.batch_size rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
+    "evaluate": f"{DATA} {REWARDS} baseline eval kind max_tokens micro_tokens models sampling.max_new_tokens "
+    "sampling.temperature save suites",
+}
+
+
+def sections(annotation: object) -> Iterator[type[BaseModel]]:
+    """The sections inside an annotation such as `float | list[Source] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from sections(part)
+
+
+def options(section: type[BaseModel], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, field in section.model_fields.items():
+        inner = next(sections(field.annotation), None)
+        found += options(inner, f"{prefix}{name}.") if inner else [prefix + name]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_options_of_every_kind_of_stage(kind: str):
+    assert options(KINDS[kind]) == sorted(OPTIONS[kind].split())
+
+
+def test_the_other_options():
+    assert list(Recipe.model_fields) == ["name", "seed", "compute", "stage"]
+    assert options(Compute) == ["device", "precision", "threads"]
+    assert options(DpoParams) == ["beta"]
+
+
+def test_recipes_are_checked_without_torch():
+    code = "import sys, accord.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

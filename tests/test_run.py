@@ -1,0 +1,334 @@
+"""The run folder: nothing half-written, nothing lost, and an interrupted run ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_llama
+
+from accord.cli import main
+from accord.engine import Engine, Learner, Progress
+from accord.errors import EngineError
+from accord.estimate import mean, ratio
+from accord.model import Roles
+from accord.recipe import Optim, parse
+from accord.run import Run, StageFolder, new_folder, read_json, read_rows, write_json, write_text
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+
+
+def fail(target: Path) -> None:
+    with new_folder(target) as draft:
+        (draft / "large").write_text("half of it")
+        raise ZeroDivisionError
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path):
+    target = tmp_path / "model"
+    with new_folder(target) as draft:
+        (draft / "a").write_text("1")
+        assert not target.exists()
+    assert tree(tmp_path) == {"model/a": "1"}
+    with pytest.raises(ZeroDivisionError):
+        fail(target)
+    assert tree(target) == {"a": "1"}
+    with new_folder(target) as draft:
+        (draft / "c").write_text("2")
+        assert tree(target) == {"a": "1"}
+    assert tree(tmp_path) == {"model/c": "2"}
+
+
+def test_what_failed_leaves_nothing_behind(tmp_path: Path):
+    with pytest.raises(ZeroDivisionError):
+        fail(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "model"
+    with new_folder(target) as draft:
+        (draft / "a").write_text("1")
+    rename = Path.rename
+
+    def refuse(path: Path, to: Path) -> Path:
+        if path.name == ".model.draft":
+            raise OSError(28, "No space left on device")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(EngineError) as caught, new_folder(target) as draft:
+        (draft / "a").write_text("2")
+    said = f"{target}: No space left on device; free some space, or write elsewhere with --out"
+    assert (str(caught.value), caught.value.exit_code) == (said, 3)
+    assert tree(target) == {"a": "1"}
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path):
+    path = tmp_path / "stage.json"
+    write_json(path, {"status": "é"})
+    assert path.read_text(encoding="utf-8") == '{\n "status": "é"\n}\n'
+    with pytest.raises(TypeError):
+        write_json(path, {"status": object()})
+    assert read_json(path) == {"status": "é"}
+    assert [file.name for file in tmp_path.iterdir()] == ["stage.json"]
+    with pytest.raises(EngineError) as caught:
+        write_text(path / "inside", "x")
+    assert str(caught.value) == f"{path}/inside: Not a directory; choose a folder with --out"
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"status": "do', b"\xff\xfe\x00", b"[]"])
+def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes):
+    folder = StageFolder(tmp_path / "sft")
+    assert folder.record == {}
+    folder.path.mkdir()
+    (folder.path / "stage.json").write_bytes(damage)
+    with pytest.raises(EngineError) as caught:
+        _ = folder.record
+    assert str(caught.value).startswith(f"{folder.path}/stage.json: is damaged (")
+    assert str(caught.value).endswith("; remove its folder to have the stage done again")
+
+
+@pytest.fixture
+def learner(engine: Engine) -> Learner:
+    return engine.learner(Roles(policy=tiny_llama(layers=1, width=8)), Optim())
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000])
+def test_a_damaged_state_is_named(tmp_path: Path, engine: Engine, learner: Learner, keep: int):
+    engine.save_state(learner, Progress(step=3, memory={"best": 1.0}), tmp_path / "state")
+    found = engine.load_state(learner, tmp_path / "state")
+    assert (found.step, found.memory) == (3, {"best": 1.0})
+    assert engine.load_state(learner, tmp_path / "none") == Progress()
+    path = tmp_path / "state" / "state.pt"
+    path.write_bytes(b"PK"[:keep] + path.read_bytes()[2:keep])
+    with pytest.raises(EngineError) as caught:
+        engine.load_state(learner, tmp_path / "state")
+    assert str(caught.value).startswith(f"{path}: is damaged (")
+    assert str(caught.value).endswith(f"); remove {path.parent} to start the stage again")
+
+
+def test_metrics_are_cut_back_to_a_saved_state(tmp_path: Path):
+    folder = StageFolder(tmp_path)
+    folder.log(1, {"loss": 2.0, "lr": math.nan})
+    folder.log(2, {"loss": math.inf, "accuracy": 1})
+    folder.sample([{"step": 2, "response": "é\n"}])
+    sizes = folder.sizes()
+    before = tree(tmp_path)
+    folder.log(3, {"loss": 1.0})
+    folder.sample([{"step": 3, "response": "later"}])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # as when the machine died
+    folder.cut_back(sizes)
+    assert tree(tmp_path) == before
+    assert read_rows(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "loss": 2.0, "lr": None},
+        {"step": 2, "loss": None, "accuracy": 1},
+    ]
+    folder.cut_back({"metrics.jsonl": 10**6})  # never grows a file
+    folder.cut_back({})  # a stage without a saved state begins again
+    assert tree(tmp_path) == {"metrics.jsonl": "", "samples.jsonl": ""}
+
+
+# ------------------------------------------------------------------------------------------------------------- estimates
+
+
+def clustered(above: Sequence[float], below: Sequence[float], clusters: Sequence[int]) -> tuple[float, float]:
+    """sum(above) / sum(below) and its cluster-robust standard error, straight from the formula."""
+    a, b, c = np.array(above), np.array(below), np.array(clusters)
+    value = a.sum() / b.sum()
+    names = sorted(set(clusters))
+    sums = np.array([((a - value * b)[c == name]).sum() for name in names]) / b.sum()
+    return value, math.sqrt(len(names) / (len(names) - 1) * (sums**2).sum())
+
+
+def test_the_mean_has_the_usual_standard_error():
+    values = np.random.default_rng(0).normal(size=50)
+    found = mean(values.tolist())
+    assert found
+    assert (found.value, found.n) == (pytest.approx(values.mean()), 50)
+    assert found.stderr == pytest.approx(values.std(ddof=1) / math.sqrt(50))
+    assert found.to_json() == {"value": found.value, "stderr": found.stderr, "n": 50}
+    assert str(found) == f"{values.mean():.3f} ± {values.std(ddof=1) / math.sqrt(50):.3f}"
+
+
+def test_clusters_and_ratios_follow_the_formula():
+    dice = np.random.default_rng(1)
+    above, below = dice.normal(size=60).tolist(), dice.integers(1, 9, size=60).tolist()
+    clusters = dice.integers(0, 11, size=60).tolist()
+    for a, b in ((above, [1.0] * 60), (above, below)):
+        found = ratio(a, b, clusters)
+        assert found
+        assert (found.value, found.stderr) == pytest.approx(clustered(a, b, clusters))
+    assert mean(above, clusters) == ratio(above, [1.0] * 60, clusters)
+
+
+def test_what_was_not_scored_is_left_out():
+    found = mean([1.0, math.nan, 0.0, math.nan, 1.0], ["a", "a", "b", "c", "b"])
+    assert found
+    assert (found.value, found.stderr) == pytest.approx(clustered([1, 0, 1], [1, 1, 1], [0, 1, 1]))
+    assert found.n == 3
+    assert mean([]) is None
+    assert mean([math.nan]) is None
+    assert ratio([1.0], [0.0]) is None
+    assert math.isnan(getattr(mean([2.0]), "stderr", 0.0))  # nothing is known about the spread of one
+
+
+# --------------------------------------------------------------------------------------------------------------- resuming
+
+RECIPE = """
+name = "stopped"
+compute = {{ device = "cpu", threads = 1 }}
+
+[stage.sft]
+kind = "sft"
+model = "{base}"
+data = "rows.jsonl"
+eval_data = 0.3
+max_tokens = 32
+save = 2
+eval = 5
+optim = {{ lr = 1e-3, steps = 30, batch_size = 4 }}
+
+[stage.reward]
+kind = "reward"
+model = "@sft"
+data = "pairs.jsonl"
+ensemble = 2
+save = 2
+optim = {{ lr = 1e-3, steps = 20, batch_size = 4 }}
+
+[stage.ppo]
+kind = "policy"
+model = "@sft"
+data = "rows.jsonl"
+eval_data = 0.3
+rewards = {{ "mine.py:count" = 1 }}
+params = {{ kl_target = 1.0, critic_warmup = 1 }}
+rollout = {{ batch_size = 8, group_size = 2, max_new_tokens = 8 }}
+save = 2
+optim = {{ lr = 1e-3, steps = 14, batch_size = 4 }}
+"""
+# When a stage is stopped: so many lines in metrics.jsonl. The reward stage is then in its second member.
+STOPS = {"sft": 5, "reward": 24, "ppo": 4}
+# Children of a process that has imported everything: each begins in milliseconds, and can be killed for real.
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    rows = [{"prompt": f"the cat {i}", "completion": f"sat {i * i}"} for i in range(24)]
+    pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "no"} for row in rows]
+    for name, table in (("rows", rows), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    (folder / "mine.py").write_text(
+        "def count(rollout):\n    return rollout.text.count('e') - len(rollout.tokens) / 8\n"
+    )
+    (folder / "stopped.toml").write_text(RECIPE.format(base=base))
+    CONTEXT.set_forkserver_preload(["accord.cli.commands", "accord.stages.policy", "accord.stages.reward"])
+    return folder / "stopped.toml"
+
+
+def work(recipe: Path, out: Path) -> None:
+    """`accord run` in a process of its own; what it prints goes beside the run folder."""
+    with out.with_suffix(".txt").open("a") as printed:
+        sys.stdout = sys.stderr = printed
+        sys.argv = ["accord", "run", str(recipe), "--out", str(out)]
+        main()
+
+
+def start(recipe: Path, out: Path) -> BaseProcess:
+    process = CONTEXT.Process(target=work, args=(recipe, out))
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
+
+
+def until(condition: Callable[[], bool], process: BaseProcess) -> None:
+    while not condition():
+        assert process.is_alive(), f"ended too early, with exit code {process.exitcode}"
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What a run leaves that nothing stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert ended(start(recipe, out)) == 0, out.with_suffix(".txt").read_text()
+    return results(out)
+
+
+def results(out: Path) -> dict[str, object]:
+    """What in a run folder must not depend on when it was stopped: bytes of models, logs without clocks and sizes."""
+    clocks = ("seconds", "tokens_per_second", "time/", "fits")
+    found: dict[str, object] = {}
+    for path in sorted(path for stage in STOPS for path in (out / stage).rglob("*") if path.is_file()):
+        name = str(path.relative_to(out))
+        if path.name == "metrics.jsonl":
+            found[name] = [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in read_rows(path)]
+        elif path.name == "stage.json":
+            found[name] = {k: v for k, v in read_json(path).items() if not k.startswith(clocks)}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_ends_as_if_it_had_not_been(
+    recipe: Path, whole: dict[str, object], tmp_path: Path, number: signal.Signals
+):
+    out = tmp_path / "run"
+    for name, lines in STOPS.items():
+        metrics = out / name / "metrics.jsonl"
+        process = start(recipe, out)
+        until(lambda path=metrics, lines=lines: path.exists() and path.read_bytes().count(b"\n") >= lines, process)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        assert ended(process) == (130 if number == signal.SIGTERM else -signal.SIGKILL)
+        assert read_json(out / name / "stage.json")["status"] == "running"
+        assert list((out / name / "state").rglob("state.pt"))
+        if number == signal.SIGTERM:
+            assert read_json(out / "run.json")["status"] == "interrupted"
+            said = out.with_suffix(".txt").read_text().splitlines()[-1]
+            assert said.startswith(f"accord: stage.{name}: stopped at step ")
+            assert said.endswith(", state saved; run the same command to go on")
+    assert ended(start(recipe, out)) == 0, out.with_suffix(".txt").read_text()
+    found = results(out)
+    assert sorted(found) == sorted(whole)
+    assert [name for name in whole if found[name] != whole[name]] == []
+    assert len([name for name in whole if name.endswith("model.safetensors")]) == 5  # sft, two rewards, policy, critic
+    printed = out.with_suffix(".txt").read_text()
+    assert [printed.count(f"{name:<10} goes on") for name in STOPS] == [1, 1, 1]
+    assert not list(out.rglob("state"))
+    assert not [path for path in out.rglob(".*") if path.name != ".gitignore"]
+
+
+def test_a_run_records_how_it_ended(tmp_path: Path):
+    run = Run(parse({"name": "x", "seed": 3, "stage": {"a": {"kind": "pretrain", "data": "a/b"}}}), tmp_path / "run")
+    run.open()
+    record = read_json(tmp_path / "run" / "run.json")
+    assert (record["name"], record["seed"], record["status"]) == ("x", 3, "running")
+    run.note("done", device="cpu")
+    record = read_json(tmp_path / "run" / "run.json")
+    assert (record["status"], record["device"]) == ("done", "cpu")
+    assert {"versions", "hardware", "started", "seconds"} <= record.keys()
