@@ -94,8 +94,9 @@ class Engine:
     def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
         """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
         groups = [
-            {"params": list(model.parameters()), "role": name, "peak": (peaks or {}).get(name, optim.lr)}
+            {"params": list(model.parameters()), "role": name, "peak": peak, "lr": peak}
             for name, model in roles.named_children()
+            for peak in [(peaks or {}).get(name, optim.lr)]
         ]
         optimizer = _optimizer(groups, optim)
         module, prepared = self.accelerator.prepare(roles, optimizer)
@@ -108,7 +109,7 @@ class Engine:
 
         Raises EngineError, before the step is taken, where the loss is not finite.
         """
-        counts = batch.counts()
+        counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
         shares = _deal(batch.micro(learner.micro_tokens), self.accelerator.num_processes)
         mine = shares[self.accelerator.process_index]
         totals: dict[str, Tensor] = {}
@@ -243,6 +244,19 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def schedule(optim: Optim, step: int, total: int) -> float:
+    """The factor on the peak learning rate for the step after `step` steps: linear warm-up, then the chosen fall to 0."""
+    warmup = optim.warmup if optim.warmup >= 1 else optim.warmup * total
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1.0, total - warmup)
+    if optim.schedule == "linear":
+        return 1 - done
+    if optim.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0
 
 
 def _add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -8,7 +8,6 @@ tests/test_examples.py holds the two equal, weight by weight.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from accord.data import prepare
 from accord.data.batch import collate, order, step_count
 from accord.data.tokenizer import load_tokenizer, pad_id
-from accord.engine import Engine, seed_all
+from accord.engine import Engine, schedule, seed_all
 from accord.model import Roles, context_of, load_config, load_policy, save_model
 from accord.objectives.preference import dpo
 from accord.recipe import Compute, PreferenceOptim, Source
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     total = step_count(len(groups), optim.batch_size, epochs=args.epochs, steps=args.steps)
     batches = order(len(groups), optim.batch_size, seed=args.seed)
     for step, index in enumerate(islice(batches, total)):
-        learner.set_lr(schedule(step, total, optim.warmup))
+        learner.set_lr(schedule(optim, step, total))
         batch = collate([groups[i] for i in index], pad)
         numbers = engine.update(learner, batch, dpo, {"beta": args.beta})
         print(
@@ -62,14 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # 5. A folder that plain transformers opens.
     save_model(policy, tokenizer, Path(args.out) / "model")
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """The factor on the learning rate: up over the first `warmup` of all steps, then down along a cosine."""
-    first = warmup * total
-    if step < first:
-        return (step + 1) / (first + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1.0, total - first)))
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

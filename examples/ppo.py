@@ -15,18 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from accord.data import prepare
-from accord.data.batch import Batch, Row, collate, order, step_count
+from accord.data.batch import minibatches, order, step_count
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, seed_all
 from accord.model import Roles, context_of, load_config, load_policy, load_scorer, save_model, score_head
-from accord.objectives.advantage import gae, token_rewards, whiten
+from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
 from accord.objectives.policy import before, ppo
 from accord.recipe import Compute, PolicyOptim, RewardTerm, Source
 from accord.run import append
-from accord.sampler import Ask, Rollout
+from accord.sampler import Ask, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score.model import normalisation, open_reward
 
@@ -54,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     # 2. Policy and critic share one optimizer, each at a rate of its own.
     peaks = {"policy": optim.lr, "scorer": args.critic_lr or optim.lr}
     learner = engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks)
-    learner.set_lr(1.0)  # constant
     sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, args.model))
 
     # 3. Prompts that leave room for an answer.
@@ -99,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # 8. A few passes over the answers in minibatches, each a step on the clipped losses of policy and critic.
         params = {"clip": args.clip, "value_coef": args.value_coef, "value_clip": args.value_clip}
-        parts = minibatches(len(batch), args.batch_size, args.passes, seed=args.seed, step=step)
-        updates = [engine.update(learner, batch.select(part), ppo, params) for part in parts]
+        parts = minibatches(batch, args.batch_size, args.passes, seed=args.seed, step=step)
+        updates = [engine.update(learner, part, ppo, params) for part in parts]
 
         # 9. Look at the numbers, and at what it says. KL is in nats per answer.
         kl = (old.logp - ref.logp).sum(1).mean()
@@ -110,32 +108,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"step {step + 1}/{total}  reward {score.mean():+.3f}  kl {kl:.3f}  "
             f"length {batch.train.sum() / len(batch):.1f}  finished {1 - cut.float().mean():.2f}  "
-            f"explained {explained(value[batch.train], returns[batch.train]):+.2f}  "
+            f"explained {explained_variance(value[batch.train], returns[batch.train]):+.2f}  "
             f"clipped {np.mean([numbers['policy/clip_fraction'] for numbers in updates]):.3f}"
         )
 
     # 10. Folders that plain transformers opens.
     save_model(policy, tokenizer, out / "model")
     save_model(critic, tokenizer, out / "critic")
-
-
-def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float) -> Batch:
-    """Prompt and sampled answer of each rollout; the answer is what is trained."""
-    rows = [Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts]
-    batch = collate([[row] for row in rows], pad)
-    batch.temperature = temperature
-    return batch
-
-
-def minibatches(rows: int, size: int, passes: int, *, seed: int, step: int) -> list[Tensor]:
-    """Row indices: every pass goes over all rows, in an order of its own."""
-    orders = [torch.from_numpy(np.random.default_rng([seed, step, i]).permutation(rows)) for i in range(passes)]
-    return [part for index in orders for part in index.split(size)]
-
-
-def explained(value: Tensor, returns: Tensor) -> Tensor:
-    """How much of the returns' variance the critic foresaw: 1 is all of it, 0 no more than a constant would."""
-    return 1 - (returns - value).var(correction=0) / returns.var(correction=0)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

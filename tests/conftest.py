@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the hub
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny models are faster on one thread, and two test processes fit two cores
 
 import torch
 from accelerate.state import AcceleratorState

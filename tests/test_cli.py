@@ -195,6 +195,15 @@ def test_a_template_whose_prompt_is_no_prefix_is_told_with_its_stage(accord: Acc
     assert not (tmp_path / "new").exists()
 
 
+def test_half_a_character_is_told_with_its_line(accord: Accord, here: Path, tmp_path: Path):
+    """Text cut inside an emoji, as found in scraped data, is no text that a tokenizer takes."""
+    (tmp_path / "cut.jsonl").write_text(lines([ROWS[0], {"prompt": "hi", "completion": "well \ud83d"}]))
+    said = accord("run", here / "tiny.toml", f"stage.sft.data={tmp_path}/cut.jsonl", "--out", tmp_path / "new")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"accord: {tmp_path}/cut.jsonl:2: ")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_missing_recipe(accord: Accord, tmp_path: Path):
     for command in ("run", "check"):
         said = accord(command, tmp_path / "none.toml", "--out", tmp_path / "new")

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -245,16 +246,18 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     return folder / "stopped.toml"
 
 
-def work(recipe: Path, out: Path) -> None:
+def work(recipe: Path, out: Path, overrides: Sequence[str], disk: int) -> None:
     """`accord run` in a process of its own; what it prints goes beside the run folder."""
     with out.with_suffix(".txt").open("a") as printed:
         sys.stdout = sys.stderr = printed
-        sys.argv = ["accord", "run", str(recipe), "--out", str(out)]
+        sys.argv = ["accord", "run", str(recipe), "--out", str(out), *overrides]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
         main()
 
 
-def start(recipe: Path, out: Path) -> BaseProcess:
-    process = CONTEXT.Process(target=work, args=(recipe, out))
+def start(recipe: Path, out: Path, *overrides: str, disk: int = resource.RLIM_INFINITY) -> BaseProcess:
+    """Begin a run that can write files of at most `disk` bytes."""
+    process = CONTEXT.Process(target=work, args=(recipe, out, overrides, disk))
     process.start()
     return process
 
@@ -321,6 +324,20 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert [printed.count(f"{name:<10} goes on") for name in STOPS] == [1, 1, 1]
     assert not list(out.rglob("state"))
     assert not [path for path in out.rglob(".*") if path.name != ".gitignore"]
+
+
+@pytest.mark.parametrize(("save", "file"), [(2, "state"), (1000, "model")])
+def test_a_disk_that_takes_no_more(recipe: Path, tmp_path: Path, save: int, file: str):
+    """Neither a traceback nor half a file; once there is room, the run goes on."""
+    out = tmp_path / "run"
+    process = start(recipe, out, f"stage.sft.save={save}", "--only=sft", disk=30_000)
+    said = (ended(process), out.with_suffix(".txt").read_text().splitlines()[-1])
+    assert said[0] == 3, said
+    assert said[1].startswith(f"accord: {out}/sft/{file}: ")
+    assert "--out" in said[1]
+    assert sorted(path.name for path in (out / "sft").iterdir()) == ["metrics.jsonl", "stage.json"]
+    assert ended(start(recipe, out, f"stage.sft.save={save}", "--only=sft")) == 0
+    assert (out / "sft" / "model" / "model.safetensors").is_file()
 
 
 def test_a_run_records_how_it_ended(tmp_path: Path):

@@ -125,6 +125,15 @@ def _column(values: Sequence[float | list[float]], width: int) -> Tensor:
     return torch.tensor(filled, dtype=torch.float32)
 
 
+def minibatches(batch: Batch, size: int, epochs: int, *, seed: int, step: int) -> list[Batch]:
+    """`epochs` passes over the rows of a batch in parts of `size`, each pass in an order of its own."""
+    found: list[Batch] = []
+    for epoch in range(epochs):
+        index = torch.from_numpy(np.random.default_rng([seed, step, epoch]).permutation(len(batch)))
+        found += [batch.select(part) for part in index.split(size)]
+    return found
+
+
 def step_count(groups: int, batch_size: int, *, epochs: float | None, steps: int | None) -> int:
     """Optimizer steps of a stage: `steps`, or what `epochs` (1 if unset) passes come to, the last batch possibly short."""
     if steps is not None:

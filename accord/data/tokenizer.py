@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from accord.errors import ModelError
 
@@ -88,7 +88,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path | None = None)
     """The tokens that end an answer: EOS, those of the model's generation config, and the template's end of turn."""
     ids = {end_id(tokenizer)}
     if path is not None:
-        listed = _read(Path(path) / "generation_config.json").get("eos_token_id")
+        listed = _generation(path).get("eos_token_id")
         ids |= {number for number in (listed if isinstance(listed, list) else [listed]) if isinstance(number, int)}
     if tokenizer.chat_template:
         ids.add(end_of_turn(tokenizer))
@@ -114,10 +114,19 @@ def _config(path: str | Path) -> dict[str, object]:
     folder = Path(path)
     if folder.is_dir():
         return _read(folder / "config.json")
-    from transformers import AutoConfig
-
     try:
         return AutoConfig.from_pretrained(str(path)).to_dict()
+    except (OSError, ValueError):
+        return {}
+
+
+def _generation(path: str | Path) -> dict[str, object]:
+    """The model's generation_config.json, of a folder or of the hub; empty where there is none."""
+    folder = Path(path)
+    if folder.is_dir():
+        return _read(folder / "generation_config.json")
+    try:
+        return GenerationConfig.from_pretrained(str(path)).to_dict()
     except (OSError, ValueError):
         return {}
 

@@ -5,6 +5,8 @@ All tensors are [B, T] and all sums run over the answer's tokens only (`train`, 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,14 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
     The variance is the population's, as in the original PPO code for language models (tf.nn.moments).
     """
+    if not mask.any():
+        return torch.zeros_like(values)
     kept = values[mask]
     scaled = (values - kept.mean()) * torch.rsqrt(kept.var(correction=0) + 1e-8)
     return torch.where(mask, scaled, torch.zeros_like(values))
+
+
+def explained_variance(value: Tensor, returns: Tensor) -> float:
+    """1 - Var(returns - value) / Var(returns), NaN without variance: 1 is a perfect critic, 0 no better than a constant."""
+    variance = float(returns.var(correction=0)) if len(returns) else 0.0
+    return 1 - float((returns - value).var(correction=0)) / variance if variance > 0 else math.nan

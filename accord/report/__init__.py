@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 
 import jinja2
@@ -72,11 +72,12 @@ def write_report(folder: Path) -> Path:
 def _render(run: Run) -> str:
     sections = [_section(stage, at) for at, stage in enumerate(run.stages, start=1)]
     env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters.update(duration=_duration, flat=_flat, metric=_metric_title, svg=Markup)
+    env.filters.update(brief=_brief, duration=_duration, flat=_flat, metric=_metric_title, svg=Markup)
     page = env.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    compared = [s for s in sections if s.stage.comparison and s.stage.comparison.models]
-    said = verdict(compared[-1].stage.comparison) if compared else []
-    return page.render(run=run, sections=sections, verdict=said, compared=compared)
+    compared = [(s, s.stage.comparison) for s in sections if s.stage.comparison and s.stage.comparison.models]
+    last, comparison = compared[-1] if compared else (None, None)
+    said = verdict(comparison) if comparison else None
+    return page.render(run=run, sections=sections, verdict=said, judged=last)
 
 
 def _section(stage: Stage, at: int) -> Section:
@@ -145,10 +146,24 @@ def _duration(seconds: float) -> str:
 def _flat(settings: Table, under: str = "") -> list[tuple[str, str]]:
     """Spell nested settings out as dotted keys."""
     rows: list[tuple[str, str]] = []
-    for key, value in settings.items():
+    for name, value in settings.items():
+        key, value = f"{under}{_brief(name)}", _brief(value)
         if isinstance(value, dict) and value:
-            rows += _flat(value, f"{under}{key}.")
+            rows += _flat(value, f"{key}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            rows.append((under + key, text))
+            rows.append((key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows
+
+
+def _brief(value: JsonValue) -> JsonValue:
+    """Cut absolute paths that texts begin with: `/a/b/c/d.jsonl:7: is empty` -> `…/c/d.jsonl:7: is empty`."""
+    if isinstance(value, list):
+        return [_brief(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _brief(item) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    path, colon, rest = value.partition(":")
+    parts = PurePath(path).parts
+    shorter = PurePath(path).is_absolute() and len(parts) > 3 and "\n" not in path
+    return f"…/{'/'.join(parts[-2:])}{colon}{rest}" if shorter else value

@@ -1,4 +1,4 @@
-"""Compares models: the table of results, what it says in words, and answers side by side."""
+"""Compares models: the tables of results, what they say in words, and answers side by side."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from accord.report.read import Answer, Comparison, Measure, Message
+from accord.report.read import Answer, Comparison, Measure, Message, Trial
 from accord.report.svg import MINUS
 
 PROMPTS = 12  # cards of answers side by side
-ORDER = ("reward", "win_rate", "kl", "perplexity", "length", "finished")
-BETTER = {"reward": 1, "win_rate": 1, "accuracy": 1, "finished": 1, "perplexity": -1, "loss": -1}
-PERCENT = {"win_rate", "finished", "accuracy", "folds"}
 CLEAR = 2.0  # standard errors from the baseline that count as a difference
+FIRST, LAST = ("gold", "reward", "win_rate"), ("kl", "perplexity", "length", "finished")  # other metrics between them
+BETTER = {"gold": 1, "reward": 1, "win_rate": 1, "accuracy": 1, "finished": 1, "perplexity": -1, "loss": -1}
+PERCENT = {"win_rate", "finished", "accuracy", "folds"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of the comparison table."""
+    """One entry of a comparison table."""
 
     text: str
     best: bool
@@ -27,12 +27,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Board:
-    """The comparison table of one set of prompts."""
+    """The comparison table of one suite: a block of rows for each way of sampling, in it a row for each model."""
 
     title: str
     metrics: tuple[str, ...]
-    sizes: tuple[int | None, ...]  # answers behind a column, where its models agree
-    rows: dict[str, tuple[Cell | None, ...]]
+    sizes: tuple[int | None, ...]  # answers behind a column, where its cells agree
+    blocks: dict[str, dict[str, list[Cell | None]]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison shows, in words."""
+
+    metric: str  # gold where it was measured, else reward
+    headline: str
+    warnings: tuple[str, ...]
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,105 +54,65 @@ class Card:
     top: float | None
 
 
-def main_sampling(comparison: Comparison) -> str:
-    """Name the sampling that stands for the comparison: the first that is not greedy."""
-    names = list(dict.fromkeys(answer.sampling for answer in comparison.answers))
-    return next((name for name in names if name != "greedy"), names[0] if names else "")
+@dataclass(frozen=True)
+class Gap:
+    """How far a model lies above the baseline, also in standard errors; None where these are not known."""
 
+    value: float
+    errors: float | None
 
-def win_rate_key(comparison: Comparison) -> str:
-    """Find the win rate that stands for the comparison: sampled answers before greedy ones."""
-    keys = [key for metrics in comparison.models.values() for key in metrics]
-    rates = [key for key in dict.fromkeys(keys) if key.rpartition("/")[2] == "win_rate"]
-    return min(rates, key=lambda key: "@" in key, default="")
+    def __str__(self) -> str:
+        text = f"{self.value:+.3g}".replace("-", MINUS)
+        if self.errors is None:
+            return text
+        return f"{text} ({abs(self.errors):.1f} standard errors {'above' if self.errors > 0 else 'below'})"
 
 
 def boards(compared: Comparison) -> Iterator[Board]:
-    """Make one table for each set of prompts and way of sampling."""
-    keys = dict.fromkeys(key for found in compared.models.values() for key in found)
-    names = [compared.baseline, *compared.models]
-    models = [name for name in dict.fromkeys(names) if name in compared.models]
-    for group in dict.fromkeys(key.rpartition("/")[0] for key in keys):
-        metrics = [key.rpartition("/")[2] for key in keys if key.rpartition("/")[0] == group]
-        metrics.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-        columns = [_column(compared, models, group, metric) for metric in metrics]
-        counts = [{cell.n for cell in column if cell} for column in columns]
+    """Make one table for each suite."""
+    models = sorted(compared.models, key=lambda name: name != compared.baseline)
+    for suite in dict.fromkeys(trial.suite for trial in compared.trials):
+        trials = [trial for trial in compared.trials if trial.suite == suite]
+        trials.sort(key=lambda trial: trial.sampling != "sampled")
+        metrics = sorted({metric for trial in trials for metric in trial.metrics}, key=_order)
+        blocks: dict[str, dict[str, list[Cell | None]]] = {}
+        for trial in trials:
+            columns = [_column(trial, compared.baseline, metric) for metric in metrics]
+            blocks[trial.sampling] = {name: [column.get(name) for column in columns] for name in models}
+        rows = [row for block in blocks.values() for row in block.values()]
+        counts = [{cell.n for cell in column if cell} for column in zip(*rows, strict=True)]
         sizes = tuple(found.pop() if len(found) == 1 else None for found in counts)
-        rows = dict(zip(models, zip(*columns, strict=True), strict=True))
-        suite, _, how = group.rpartition("@") if "@" in group else (group, "", "sampled")
-        title = f"{suite.rpartition('/')[2]}, {how}"
-        yield Board(title, tuple(metrics), sizes, rows)
+        title = suite if len(blocks) > 1 else f"{suite}, {trials[0].sampling}"
+        yield Board(title, tuple(metrics), sizes, blocks)
 
 
-def _column(compared: Comparison, models: list[str], group: str, metric: str) -> tuple[Cell | None, ...]:
-    key = f"{group}/{metric}" if group else metric
-    found = {name: compared.models[name].get(key) for name in models}
-    sign = BETTER.get(metric, 0)
-    ranked = {name: sign * cell.value for name, cell in found.items() if cell}
-    first = max(ranked, key=lambda name: ranked[name], default="")
-    gap = _gap(compared, first, key)
-    best = first if gap is not None and sign * gap > CLEAR else ""
-    return tuple(Cell(show(metric, cell), name == best, cell.n) if cell else None for name, cell in found.items())
-
-
-def _gap(compared: Comparison, model: str, key: str) -> float | None:
-    """How many standard errors a model lies above the baseline; None where that is not known."""
-    ours = compared.models.get(model, {}).get(key)
-    base = compared.models.get(compared.baseline, {}).get(key)
-    if key.endswith("win_rate"):
-        base = Measure(0.5, 0.0)  # what a model equal to the baseline would get
-    if not ours or not base or ours.stderr is None or base.stderr is None:
-        return None
-    if model == compared.baseline:
-        return None
-    # As if the two were independent; on the same prompts the true error is smaller, if anything.
-    error = math.hypot(ours.stderr, base.stderr)
-    return (ours.value - base.value) / error if error else None
-
-
-def verdict(compared: Comparison) -> list[str]:
-    """Say what the comparison shows: per model the reward against the baseline, best first."""
-    keys = [key for found in compared.models.values() for key in found]
-    rewards = [key for key in keys if key.rpartition("/")[2] == "reward"]
-    key = min(rewards, key=lambda name: "@" in name, default="")
-    values = {name: found[key] for name, found in compared.models.items() if key in found}
-    base = values.get(compared.baseline)
+def verdict(compared: Comparison) -> Verdict:
+    """Say what the main trial shows: per model gold, else reward, against the baseline, best first."""
+    trial, baseline = main_trial(compared), compared.baseline
+    metric = "gold" if "gold" in trial.metrics else "reward"
+    values = trial.metrics.get(metric, {})
     order = sorted(values, key=lambda name: -values[name].value)
-    if not base or len(order) < 2:
-        return ["The comparison has no reward for the baseline and another model."]
-    against = f"{compared.baseline}'s {show('reward', base)}"
-    lead = order[0]
-    gap = _gap(compared, lead, key)
-    if lead == compared.baseline:
-        said = [f"No model has a higher mean reward than the baseline, {against}."]
-    elif gap is None:
-        said = [f"{lead} has the highest mean reward; without standard errors that says little."]
-    elif gap > CLEAR:
-        said = [f"{lead} leads on reward: {show('reward', values[lead])} against {against}."]
+    if baseline not in values or len(order) < 2:
+        return Verdict(metric, f"The comparison has no {metric} for the baseline and another model.", (), ())
+    lead, against = order[0], f"{baseline}'s {show(metric, values[baseline])}"
+    gap = _gap(trial, baseline, lead, metric)
+    if not gap:
+        headline = f"No model has a higher mean {metric} than the baseline, {against}."
+    elif gap.errors is None:
+        headline = f"{lead} has the highest mean {metric}; without standard errors that says little."
+    elif gap.errors > CLEAR:
+        headline = f"{lead} leads on {metric}: {show(metric, values[lead])} against {against}."
     else:
-        said = [f"No model is clearly ahead of {compared.baseline} on reward."]
-    return said + [_versus(compared, name, key) for name in order if name != compared.baseline]
-
-
-def _versus(compared: Comparison, model: str, key: str) -> str:
-    found, base = compared.models[model], compared.models[compared.baseline]
-    gap = _gap(compared, model, key)
-    far = found[key].value - base[key].value
-    parts = [f"reward {f'{far:+.3g}'.replace('-', MINUS)} against {compared.baseline}"]
-    if gap is not None:
-        parts[0] += f" ({abs(gap):.1f} standard errors {'above' if gap > 0 else 'below'})"
-    group = key.removesuffix("reward")
-    for name, words in (("win_rate", "win rate"), ("kl", "KL")):
-        if f"{group}{name}" in found:
-            parts.append(f"{words} {show(name, found[f'{group}{name}'])}")
-    return f"{model}: {', '.join(parts)}."
+        headline = f"No model is clearly ahead of {baseline} on {metric}."
+    lines = [_versus(trial, baseline, name) for name in order if name != baseline]
+    return Verdict(metric, headline, tuple(_warnings(compared)), tuple(lines))
 
 
 def cards(compared: Comparison) -> Iterator[Card]:
-    """Pair up the answers to the first prompts; of repeated samples the first is shown."""
-    main = main_sampling(compared)
+    """Pair up the answers to the first prompts of the main suite; of repeated samples the first is shown."""
+    main, suite = main_sampling(compared), main_trial(compared).suite
     prompts: dict[tuple[Message, ...], dict[tuple[str, str], Answer]] = {}
-    for answer in compared.answers:
+    for answer in sorted(compared.answers, key=lambda answer: answer.suite != suite):
         place = prompts.setdefault(answer.prompt, {})
         place.setdefault((answer.model, answer.sampling), answer)
     for prompt, found in list(prompts.items())[:PROMPTS]:
@@ -154,6 +124,17 @@ def cards(compared: Comparison) -> Iterator[Card]:
                 answers[name] = tuple(sorted(own, key=lambda answer: answer.sampling != main))
         rewards = [own[0].reward for own in answers.values() if own[0].reward is not None]
         yield Card(prompt, answers, max(rewards) if len(rewards) > 1 else None)
+
+
+def main_trial(compared: Comparison) -> Trial:
+    """The trial that stands for the comparison: one with gold first, then one with a reward, sampled before greedy."""
+    return next(iter(_ranked(compared)), Trial("", "", {}))
+
+
+def main_sampling(compared: Comparison) -> str:
+    """The sampling that stands for the comparison: the first that is not greedy."""
+    names = list(dict.fromkeys(answer.sampling for answer in compared.answers))
+    return next((name for name in names if name != "greedy"), names[0] if names else "")
 
 
 def show(name: str, found: Measure) -> str:
@@ -170,3 +151,67 @@ def show(name: str, found: Measure) -> str:
         text = f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     # No line break inside a value.
     return (text.replace("-", MINUS) + (" %" if share else "")).replace(" ", "\u00a0")
+
+
+def _ranked(compared: Comparison) -> list[Trial]:
+    def rank(trial: Trial) -> tuple[bool, ...]:
+        return "gold" not in trial.metrics, "reward" not in trial.metrics, trial.sampling != "sampled"
+
+    return sorted(compared.trials, key=rank)
+
+
+def _order(metric: str) -> tuple[int, int, str]:
+    for place, known in ((0, FIRST), (2, LAST)):
+        if metric in known:
+            return place, known.index(metric), metric
+    return 1, 0, metric
+
+
+def _column(trial: Trial, baseline: str, metric: str) -> dict[str, Cell]:
+    values, sign = trial.metrics.get(metric, {}), BETTER.get(metric, 0)
+    first = max(values, key=lambda name: sign * values[name].value, default="")
+    gap = _gap(trial, baseline, first, metric)
+    best = first if gap and gap.errors is not None and sign * gap.errors > CLEAR else ""
+    return {name: Cell(show(metric, value), name == best, value.n) for name, value in values.items()}
+
+
+def _gap(trial: Trial, baseline: str, model: str, metric: str) -> Gap | None:
+    """A model's distance from the baseline; None for the baseline itself and where either was not measured."""
+    values = trial.metrics.get(metric, {})
+    ours, base = values.get(model), values.get(baseline)
+    if metric == "win_rate":
+        base = Measure(0.5, 0.0)  # what a model equal to the baseline would get
+    if not ours or not base or model == baseline:
+        return None
+    far = ours.value - base.value
+    if ours.stderr is None or base.stderr is None:
+        return Gap(far, None)
+    # As if the two were independent; on the same prompts the true error is smaller, if anything.
+    error = math.hypot(ours.stderr, base.stderr)
+    return Gap(far, far / error if error else None)
+
+
+def _versus(trial: Trial, baseline: str, model: str) -> str:
+    gaps = {name: gap for name in ("gold", "reward") if (gap := _gap(trial, baseline, model, name))}
+    parts = [f"{name} {gap}" for name, gap in gaps.items()]
+    for name, words in (("win_rate", "win rate"), ("kl", "KL")):
+        if model in trial.metrics.get(name, {}):
+            parts.append(f"{words} {show(name, trial.metrics[name][model])}")
+    return f"{model} against {baseline}: {', '.join(parts)}."
+
+
+def _warnings(compared: Comparison) -> Iterator[str]:
+    """Name every model whose reward is clearly above the baseline's and whose gold is not."""
+    for model in compared.models:
+        for at, trial in enumerate(_ranked(compared)):
+            reward, gold = (_gap(trial, compared.baseline, model, name) for name in ("reward", "gold"))
+            if not reward or not gold or reward.errors is None or reward.errors <= CLEAR:
+                continue
+            risen = gold.value > 0 if gold.errors is None else gold.errors > CLEAR
+            if not risen:
+                place = f" ({trial.suite}, {trial.sampling})" if at else ""
+                yield (
+                    "Reward up, truth not: reward hacking. "
+                    f"{model} against {compared.baseline}{place}: reward {reward}, gold {gold}."
+                )
+                break

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from accord.report.comparison import main_sampling, win_rate_key
+from accord.report.comparison import main_sampling, main_trial
 from accord.report.curves import CURVES, draw_budget, draw_curves
 from accord.report.read import Stage, measure, number, table
 from accord.report.svg import HEX, MINUS, RAMP, Drawing, Key, Sheet, finish, number_axis, percent, theme, tone
@@ -21,6 +21,8 @@ def draw(stage: Stage, prefix: str) -> tuple[Drawing, ...]:
         sheets = [draw_curves(stage, title, panels) for title, panels in CURVES.get(stage.kind, {}).items()]
         sheets += [make(stage) for make in SPECIAL.get(stage.kind, ())]
         found = [sheet for sheet in sheets if sheet]
+        if len(found) % 2 and stage.kind == "reward" and (filler := draw_pair_margins(stage)):
+            found.append(filler)  # only where the page's two columns would leave a gap
         return tuple(finish(sheet, f"{prefix}f{at}") for at, sheet in enumerate(found))
 
 
@@ -80,20 +82,34 @@ def draw_frontier(stage: Stage) -> Sheet | None:
 
 def draw_pair_rewards(stage: Stage) -> Sheet | None:
     """Draw the rewards of chosen and rejected answers on held-out pairs over each other."""
-    sides = ("chosen", "rejected")
-    groups = {side: [v for row in stage.scores if (v := row.get(side)) is not None] for side in sides}
-    return _histogram("Reward of held-out answers", groups, "reward", "answers")
+    pairs = _pair_rewards(stage)
+    groups = {"chosen": [chosen for chosen, _ in pairs], "rejected": [rejected for _, rejected in pairs]}
+    sheet = _histogram("Reward of held-out answers", groups, "reward", "answers")
+    if sheet and len(stage.scores) > 1:
+        sheet.notes.append(f"Each reward is the mean of {len(stage.scores)} ensemble members.")
+    return sheet
 
 
 def draw_pair_margins(stage: Stage) -> Sheet | None:
     """Draw how far apart the two answers of each held-out pair are."""
-    pairs = [(row.get("chosen"), row.get("rejected")) for row in stage.scores]
-    margins = [a - b for a, b in pairs if a is not None and b is not None]
+    margins = [chosen - rejected for chosen, rejected in _pair_rewards(stage)]
     sheet = _histogram("Margin of held-out pairs", {"margin": margins}, "margin", "pairs")
     if sheet:
         sheet.figure.axes[0].axvline(0, color=HEX["ink"], linewidth=1, linestyle="--")
         sheet.notes.append("Left of the dashed line, the rejected answer scores higher.")
     return sheet
+
+
+def _pair_rewards(stage: Stage) -> list[tuple[float, float]]:
+    """The rewards of chosen and rejected of each held-out pair, averaged over the ensemble."""
+    found: list[tuple[float, float]] = []
+    for rows in zip(*stage.scores, strict=True):
+        both = [(row.get("chosen"), row.get("rejected")) for row in rows]
+        known = [(chosen, rejected) for chosen, rejected in both if chosen is not None and rejected is not None]
+        if len(known) == len(rows):
+            chosen, rejected = np.mean(known, axis=0)
+            found.append((float(chosen), float(rejected)))
+    return found
 
 
 def draw_folds(stage: Stage) -> Sheet | None:
@@ -126,10 +142,10 @@ def draw_model_rewards(stage: Stage) -> Sheet | None:
     """Draw the reward of every compared model's answers over each other."""
     if not stage.comparison:
         return None
-    sampling = main_sampling(stage.comparison)
+    suite, sampling = main_trial(stage.comparison).suite, main_sampling(stage.comparison)
     groups: dict[str, list[float]] = {name: [] for name in stage.comparison.models}
     for answer in stage.comparison.answers:
-        if answer.sampling == sampling and answer.reward is not None:
+        if answer.suite in ("", suite) and answer.sampling == sampling and answer.reward is not None:
             groups.setdefault(answer.model, []).append(answer.reward)
     sheet = _histogram("Reward of the answers", groups, "reward", "answers")
     if sheet and sampling:
@@ -141,10 +157,10 @@ def draw_win_rates(stage: Stage) -> Sheet | None:
     """Draw each model's win rate against the baseline, with the 50 % line."""
     if not stage.comparison:
         return None
-    key, baseline = win_rate_key(stage.comparison), stage.comparison.baseline
-    models = stage.comparison.models
-    colours = {model: HEX[tone(at)] for at, model in enumerate(models)}
-    rates = {model: found[key] for model, found in models.items() if key in found and model != baseline}
+    baseline = stage.comparison.baseline
+    colours = {model: HEX[tone(at)] for at, model in enumerate(stage.comparison.models)}
+    measured = main_trial(stage.comparison).metrics.get("win_rate", {})
+    rates = {model: rate for model, rate in measured.items() if model != baseline}
     if not rates:
         return None
     sheet = Sheet(f"Win rate against {baseline}" if baseline else "Win rate")
@@ -167,7 +183,7 @@ def draw_win_rates(stage: Stage) -> Sheet | None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Stage], Sheet | None], ...]] = {
-    "reward": (draw_pair_rewards, draw_pair_margins, draw_folds),
+    "reward": (draw_pair_rewards, draw_folds),
     "policy": (draw_frontier, draw_times),
     "evaluate": (draw_model_rewards, draw_win_rates),
 }

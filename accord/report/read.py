@@ -62,16 +62,28 @@ class Answer:
     response: str
     finish: str
     sampling: str
+    suite: str
     reward: float | None
+    gold: float | None
     why: str
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What was measured on one suite under one way of sampling: metric -> model -> value."""
+
+    suite: str
+    sampling: str  # "sampled", or what the key says behind its @
+    metrics: dict[str, dict[str, Measure]]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """What an evaluate stage measured: models by metric, and the answers themselves."""
+    """What an evaluate stage measured, and the answers themselves."""
 
     baseline: str
-    models: dict[str, dict[str, Measure]]
+    models: tuple[str, ...]
+    trials: tuple[Trial, ...]
     answers: tuple[Answer, ...]
 
 
@@ -87,7 +99,7 @@ class Stage:
     result: Table
     settings: Table
     metrics: tuple[Row, ...]
-    scores: tuple[Row, ...]
+    scores: tuple[tuple[Row, ...], ...]  # of the held-out pairs, by each member of the ensemble
     comparison: Comparison | None
 
 
@@ -164,7 +176,7 @@ def _read_stage(folder: Path, settings: Table, run: str) -> Stage:
         result=table(record.get("result")),
         settings=settings,
         metrics=metrics,
-        scores=tuple(_numbers(row) for row in _read_lines(folder / "scores.jsonl")),
+        scores=_read_scores(folder),
         comparison=comparison,
     )
 
@@ -178,16 +190,29 @@ def _read_split(name: str, fields: Table) -> Split:
     return Split(name, _count(fields.get("read")), _count(fields.get("kept")), tuple(drops))
 
 
+def _read_scores(folder: Path) -> tuple[tuple[Row, ...], ...]:
+    paths = [folder / "scores.jsonl", *sorted(folder.glob("scores-member-*.jsonl"))]
+    members = [tuple(_numbers(row) for row in _read_lines(path)) for path in paths]
+    # A member's rows are the same pairs in the same order; while a stage runs, old ones may lie beside new ones.
+    return tuple(rows for rows in members if rows and len(rows) == len(members[0]))
+
+
 def _read_comparison(folder: Path) -> Comparison | None:
     results = _read_json(folder / "results.json")
     answers = tuple(_answer(row) for row in _read_lines(folder / "answers.jsonl"))
     if not results and not answers:
         return None
-    models: dict[str, dict[str, Measure]] = {}
-    for model, metrics in table(results.get("models")).items():
-        found = {name: measure(value) for name, value in table(metrics).items()}
-        models[model] = {name: value for name, value in found.items() if value is not None}
-    return Comparison(_text(results.get("baseline")), models, answers)
+    models = table(results.get("models"))
+    trials: dict[tuple[str, str], Trial] = {}
+    for model, metrics in models.items():
+        for key, value in table(metrics).items():
+            found = measure(value)
+            if found:  # "suite@sampling/metric", or "suite/metric"
+                group, _, metric = key.rpartition("/")
+                suite, _, way = group.partition("@")
+                place = (suite, way or "sampled")
+                trials.setdefault(place, Trial(*place, {})).metrics.setdefault(metric, {})[model] = found
+    return Comparison(_text(results.get("baseline")), tuple(models), tuple(trials.values()), answers)
 
 
 def _answer(row: Table) -> Answer:
@@ -197,7 +222,9 @@ def _answer(row: Table) -> Answer:
         response=_text(row.get("response")),
         finish=_text(row.get("finish")),
         sampling=_sampling(table(row.get("sampling"))),
+        suite=_text(row.get("suite")),
         reward=number(table(row.get("scores")).get("reward")),
+        gold=number(table(row.get("scores")).get("gold")),
         why=_text(row.get("why")),
     )
 

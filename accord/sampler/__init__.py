@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from accord.data.batch import Batch, Row, collate
 from accord.data.records import Message, Meta
 
 
@@ -43,3 +44,11 @@ class Sampler(Protocol):
     ) -> list[Rollout]:
         """One answer for each ask, in order; temperature 0 is greedy."""
         ...
+
+
+def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float) -> Batch:
+    """Prompt and sampled answer of each rollout; the answer is what is trained."""
+    rows = [Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts]
+    batch = collate([[row] for row in rows], pad)
+    batch.temperature = temperature
+    return batch

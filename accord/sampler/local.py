@@ -60,11 +60,12 @@ class LocalSampler:
     ) -> list[tuple[list[int], list[float]]]:
         """Tokens and log-probs of each answer."""
         device = self.model.device
+        home = torch.device("cpu") if device.type == "mps" else device  # drawing needs float64
         tokens, attend = _left_padded([ask.tokens for ask in asks], device)
         positions = (attend.cumsum(1) - 1).clamp(min=0)
-        numbers = torch.tensor([ask.number for ask in asks], device=device)
-        stops = torch.tensor(sorted(self.stops), device=device)
-        rows = torch.arange(len(asks), device=device)  # of `answers`, for the rows still in the batch
+        numbers = torch.tensor([ask.number for ask in asks], device=home)
+        stops = torch.tensor(sorted(self.stops), device=home)
+        rows = torch.arange(len(asks), device=home)  # of `answers`, for the rows still in the batch
         answers: list[tuple[list[int], list[float]]] = [([], []) for _ in asks]
         cache = DynamicCache(config=self.model.config)
         for i in range(max_new_tokens):
@@ -76,7 +77,7 @@ class LocalSampler:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            drawn, logp = draw(logits.float(), temperature, uniform(seed, numbers, i))
+            drawn, logp = draw(logits.float().to(home), temperature, uniform(seed, numbers, i))
             for row, token, value in zip(rows.tolist(), drawn.tolist(), logp.tolist(), strict=True):
                 answers[row][0].append(token)
                 answers[row][1].append(value)
@@ -85,9 +86,10 @@ class LocalSampler:
                 break
             if not bool(going.all()):
                 keep = going.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                drawn, rows, numbers, attend = drawn[keep], rows[keep], numbers[keep], attend[keep]
-            tokens = drawn[:, None]
+                drawn, rows, numbers = drawn[keep], rows[keep], numbers[keep]
+                cache.batch_select_indices(keep.to(device))
+                attend = attend[keep.to(device)]
+            tokens = drawn[:, None].to(device)
             positions = attend.sum(1, keepdim=True)
             attend = torch.cat([attend, attend.new_ones(len(attend), 1)], dim=1)
         return answers

@@ -18,11 +18,11 @@ from accord.estimate import Estimate, mean, ratio
 from accord.model import Roles, context_of, load_config, load_policy
 from accord.recipe import Evaluate
 from accord.run import append, write_json
-from accord.sampler import Ask, Rollout
+from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score
 from accord.stages.fit import Context
-from accord.stages.policy import as_batch, open_rewards
+from accord.stages.policy import open_rewards
 from accord.stages.sft import note_data
 from accord.suites import Suite, resolve
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from accord import demo
 from accord.console import Progress as Line
 from accord.data.batch import Batch
-from accord.engine import Engine, Learner, Progress
+from accord.engine import Engine, Learner, Progress, schedule
 from accord.errors import Interrupted
 from accord.objectives import Objective
 from accord.recipe import Optim, Stage
@@ -141,19 +140,6 @@ def _update(
 def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str, int] | None) -> None:
     if context.engine.main:
         context.folder.log(step, {**(tags or {}), **numbers})
-
-
-def schedule(optim: Optim, step: int, total: int) -> float:
-    """The factor on the peak learning rate for the step after `step` steps: linear warm-up, then the chosen fall to 0."""
-    warmup = optim.warmup if optim.warmup >= 1 else optim.warmup * total
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1.0, total - warmup)
-    if optim.schedule == "linear":
-        return 1 - done
-    if optim.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0
 
 
 @contextmanager

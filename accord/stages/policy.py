@@ -18,17 +18,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.console import say
 from accord.data import prepare
-from accord.data.batch import Batch, Row, collate, order, step_count
+from accord.data.batch import Batch, minibatches, order, step_count
 from accord.data.prepare import Asked
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, Learner, Progress, seed_all
 from accord.errors import RecipeError
 from accord.estimate import mean
 from accord.model import Roles, load_policy, load_scorer, save_model, score_head
-from accord.objectives.advantage import gae, token_rewards, whiten
+from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
 from accord.objectives.policy import before, ppo
 from accord.recipe import Policy, PpoParams, Rewards
-from accord.sampler import Ask, Rollout
+from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
 from accord.score.model import normalisation, open_reward
@@ -130,7 +130,7 @@ def rollout_steps(
             micro_tokens=stage.optim.micro_tokens,
         )  # fmt: skip
         # 4. The controller steers beta towards the target (Ziegler et al. 2019, section 2.2).
-        if params.kl_target is not None:
+        if params.kl_target is not None and "kl/mean" in numbers:
             beta *= kl_correction(numbers["kl/mean"], params.kl_target, params.kl_horizon, len(rollouts))
             progress.memory["beta"] = beta
         clock.append(time.perf_counter())
@@ -193,14 +193,6 @@ def credit(
     return batch, {name: number for name, number in numbers.items() if math.isfinite(number)}
 
 
-def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float) -> Batch:
-    """Prompt and sampled answer of each rollout; the answer is what is trained."""
-    rows = [Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts]
-    batch = collate([[row] for row in rows], pad)
-    batch.temperature = temperature
-    return batch
-
-
 def answer_mask(rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
     """Where the sampled tokens stand, [B, T]."""
     mask = torch.zeros_like(batch.train)
@@ -209,25 +201,10 @@ def answer_mask(rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
     return mask
 
 
-def minibatches(batch: Batch, size: int, epochs: int, *, seed: int, step: int) -> list[Batch]:
-    """`epochs` passes over the rollouts, each in a fresh order."""
-    found: list[Batch] = []
-    for epoch in range(epochs):
-        index = torch.from_numpy(np.random.default_rng([seed, step, epoch]).permutation(len(batch)))
-        found += [batch.select(part) for part in index.split(size)]
-    return found
-
-
 def kl_correction(kl: float, target: float, horizon: int, rollouts: int) -> float:
     """The factor on beta after a batch: proportional control with the error clipped at 20 % (Ziegler et al. 2019)."""
     error = min(max(kl / target - 1, -0.2), 0.2)
     return 1 + error * rollouts / horizon
-
-
-def explained_variance(value: Tensor, returns: Tensor) -> float:
-    """1 - Var(returns - value) / Var(returns): 1 is a perfect critic, 0 one no better than a constant."""
-    variance = returns.var(correction=0)
-    return float(1 - (returns - value).var(correction=0) / variance) if variance > 0 else math.nan
 
 
 def _mean(values: Tensor) -> float:
