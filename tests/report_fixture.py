@@ -7,6 +7,7 @@ import math
 import random
 from pathlib import Path
 
+HOME = "/home/me"  # nowhere on the page
 RECIPE = """
 name = "fixture"
 seed = 7

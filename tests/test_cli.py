@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 
 from accord.cli import app, main
 
+ROOT = Path(__file__).parents[1]
 RECIPE = """
 name = "tiny"
 compute = { device = "cpu", threads = 1 }
@@ -70,7 +71,8 @@ def accord(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as stop:
             main()
         assert isinstance(stop.value.code, int)
-        return Said(stop.value.code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Said(stop.value.code, printed.out, printed.err)
 
     yield call
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -165,7 +167,7 @@ REFUSED = {
     ),
     "no such device": (
         "compute.device=tpu",
-        "compute.device: there is no 'tpu' here; found: cpu; use device = \"auto\"",
+        "compute.device: there is no 'tpu' here; found: {device}; use device = \"auto\"",
     ),
 }
 
@@ -177,9 +179,11 @@ def test_mistakes_are_told_before_any_work(accord: Accord, here: Path, tmp_path:
     (old / "sft" / "stage.json").write_text('{"status": "done"}')
     (old / "recipe.toml").write_text("before")
     before = tree(old)
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    message = message.format(here=here, device=device)
     for out in (old, tmp_path / "new"):
         said = accord("run", here / "tiny.toml", override.format(here=here), "--out", out)
-        assert said == Said(3 if "device" in override else 2, "", f"accord: {message.format(here=here)}\n")
+        assert said == Said(3 if "device" in override else 2, "", f"accord: {message}\n")
     assert tree(old) == before
     assert not (tmp_path / "new").exists()
 
@@ -232,7 +236,7 @@ def test_the_installed_command_answers_recipe_errors_at_once(tmp_path: Path):
         "import sys\nfrom accord.cli import main\nsys.argv = ['accord', 'run', 'none.toml']\n"
         "try:\n    main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, "False\n")
     assert done.stderr == "accord: none.toml: No such file or directory; give the path of a recipe (.toml)\n"
 
@@ -277,7 +281,7 @@ def finished(here: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A finished run, and what it printed in `printed.txt`."""
     out = tmp_path_factory.mktemp("finished") / "run"
     command = [sys.executable, "-m", "accord", "run", str(here / "tiny.toml"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     (out / "printed.txt").write_text(done.stdout)
     return out

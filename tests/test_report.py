@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -10,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_fixture import RECIPE, RESULTS, language_rows, make_run, make_stage, save, save_rows
+from report_fixture import HOME, RECIPE, RESULTS, language_rows, make_run, make_stage, save, save_rows
 
 from accord.errors import DataError
 from accord.report import write_report
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -29,6 +31,16 @@ def render(folder: Path, recipe: str = RECIPE) -> str:
     folder.mkdir(exist_ok=True)
     (folder / "recipe.toml").write_text(recipe)
     return write_report(folder).read_text(encoding="utf-8").replace("\u00a0", " ")
+
+
+def compare(folder: Path, **models: dict) -> str:
+    """The page of a comparison: metrics as `(value, stderr)` or as a bare value, with sft as the baseline."""
+    found: dict[str, dict] = {}
+    for model, metrics in models.items():
+        pairs = {key: value if isinstance(value, tuple) else (value, None) for key, value in metrics.items()}
+        found[model] = {key: {"value": value, "stderr": error, "n": 100} for key, (value, error) in pairs.items()}
+    save(folder / "eval/results.json", {"baseline": "sft", "models": found})
+    return render(folder)
 
 
 def section(page: str, at: int) -> str:
@@ -80,31 +92,80 @@ def test_verdict_states_lead_errors_and_kl(page: str) -> None:
     assert "ppo leads on reward: 1.243 ± 0.052 against sft&#39;s 0.312 ± 0.058." in page
     errors = (1.243 - 0.312) / math.hypot(0.052, 0.058)
     assert (
-        f"ppo: reward +0.931 against sft ({errors:.1f} standard errors above), win rate 72.8 ± 3.1 %, KL 6.28" in page
+        f"ppo against sft: reward +0.931 ({errors:.1f} standard errors above), win rate 72.8 ± 3.1 %, KL 6.28" in page
     )
 
 
 @pytest.mark.parametrize(
     ("ppo", "said"),
     [
-        ({"value": 0.4, "stderr": 0.05}, "No model is clearly ahead of sft on reward."),
-        ({"value": 0.1, "stderr": 0.05}, "No model has a higher mean reward than the baseline"),
-        ({"value": 0.9}, "without standard errors that says little"),
-        ({"value": None}, "no reward for the baseline and another model"),
+        ((0.4, 0.05), "No model is clearly ahead of sft on reward."),
+        ((0.1, 0.05), "No model has a higher mean reward than the baseline"),
+        (0.9, "without standard errors that says little"),
+        (None, "no reward for the baseline and another model"),
     ],
 )
-def test_verdict_claims_no_more_than_was_measured(tmp_path: Path, ppo: dict, said: str) -> None:
-    models = {"sft": {"prompts/reward": {"value": 0.3, "stderr": 0.05}}, "ppo": {"prompts/reward": ppo}}
-    save(tmp_path / "eval/results.json", {"baseline": "sft", "models": models})
-    page = render(tmp_path)
+def test_verdict_claims_no_more_than_was_measured(tmp_path: Path, ppo: object, said: str) -> None:
+    page = compare(tmp_path, sft={"prompts/reward": (0.3, 0.05)}, ppo={"prompts/reward": ppo})
     assert said in page
     assert 'class="num best"' not in page
 
 
+def test_verdict_speaks_of_gold_first(tmp_path: Path) -> None:
+    sft = {"prompts/reward": (0.5, 0.02), "demo@greedy/gold": (0.9, 0.02), "demo/reward": (0.1, 0.02)}
+    ppo = {"prompts/reward": (0.7, 0.02), "demo@greedy/gold": (0.1, 0.02), "demo/reward": (0.9, 0.02)}
+    page = compare(tmp_path, sft=sft | {"demo/gold": (0.2, 0.03)}, ppo=ppo | {"demo/gold": (0.6, 0.04)})
+    assert "<b>ppo leads on gold: 0.600 ± 0.040 against sft&#39;s 0.200 ± 0.030.</b>" in page
+    assert "ppo against sft: gold +0.4 (8.0 standard errors above), reward +0.8 (28.3 standard errors above)." in page
+    assert "Gold is the truth" in page
+
+
+@pytest.mark.parametrize(
+    ("reward", "gold", "warned"),
+    [
+        ((0.9, 0.05), (0.28, 0.04), True),  # gold 1.6 standard errors above
+        ((0.9, 0.05), (0.1, 0.04), True),
+        ((0.9, 0.05), (0.4, 0.04), False),
+        ((0.4, 0.05), (0.1, 0.04), False),  # reward 1.4 standard errors above
+        ((0.9, 0.05), 0.2, True),
+        ((0.9, 0.05), 0.3, False),
+        (0.9, (0.1, 0.04), False),
+    ],
+)
+def test_reward_up_and_gold_not_is_called_hacking(tmp_path: Path, reward: object, gold: object, warned: bool) -> None:
+    sft = {"demo/reward": (0.3, 0.05), "demo/gold": (0.2, 0.03)}
+    page = compare(tmp_path, sft=sft, ppo={"demo/reward": reward, "demo/gold": gold})
+    assert (page.count('<p class="warning">Reward up, truth not: reward hacking. ppo') == 1) == warned
+
+
+def test_hacking_is_found_in_any_trial_and_said_once_for_each_model(tmp_path: Path) -> None:
+    sft = {f"demo{way}/{name}": (0.2, 0.02) for way in ("", "@greedy") for name in ("gold", "reward")}
+    dpo = sft | {"demo/reward": (0.9, 0.02), "demo@greedy/reward": (0.9, 0.02)}
+    ppo = sft | {"demo@greedy/reward": (0.9, 0.02)}
+    page = compare(tmp_path, sft=sft, dpo=dpo, ppo=ppo)
+    warnings = re.findall(r'class="warning">(.*?)</p>', page)
+    assert [warning.partition("hacking. ")[2].partition(":")[0] for warning in warnings] == [
+        "dpo against sft",
+        "ppo against sft (demo, greedy)",
+    ]
+
+
+def test_a_suite_is_one_table_with_a_block_for_each_sampling(tmp_path: Path) -> None:
+    sft = {"demo/length": 9.0, "demo/truths": 1.0, "demo/reward": (0.2, 0.02), "demo/gold": (0.2, 0.02)}
+    sft |= {"demo@greedy/gold": (0.3, 0.02), "prompts/reward": (0.1, 0.02)}
+    page = compare(tmp_path, sft=sft, ppo={"demo@greedy/gold": (0.5, 0.02), "demo/gold": (0.21, 0.02)})
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["demo", "prompts, sampled"]
+    demo = page.partition("<h3>demo</h3>")[2].partition("<h3>")[0]
+    titles = re.findall(r"<th>([^<]+)", demo.partition("</thead>")[0])
+    assert titles == ["model", "gold ↑", "reward ↑", "truths", "length"]
+    blocks = [re.sub(r"<[^>]+>", " ", block).split() for block in demo.split("<tbody>")[1:]]
+    assert [(block[0], block[1]) for block in blocks] == [("sampled", "sft"), ("greedy", "sft")]
+    assert re.findall(r'best">([^<]+)', demo) == ["0.500 ± 0.020"]
+
+
 def test_lower_perplexity_is_better(tmp_path: Path) -> None:
-    models = {name: {"prompts/perplexity": {"value": v, "stderr": 0.1}} for name, v in (("sft", 9.0), ("ppo", 8.0))}
-    save(tmp_path / "eval/results.json", {"baseline": "sft", "models": models})
-    assert 'class="num best">8.00 ± 0.10<' in render(tmp_path)
+    page = compare(tmp_path, sft={"prompts/perplexity": (9.0, 0.1)}, ppo={"prompts/perplexity": (8.0, 0.1)})
+    assert 'class="num best">8.00 ± 0.10<' in page
 
 
 def test_policy_shows_budget_and_chosen_checkpoint(page: str) -> None:
@@ -131,7 +192,35 @@ def test_ensemble_members_share_a_figure_and_folds_stay_out(page: str) -> None:
 def test_rows_read_and_dropped_are_shown(page: str) -> None:
     sft = section(page, 2)
     assert "1,950 of 2,000 training rows used" in sft
-    assert "2 identical, 48 too long" in sft
+    assert "2 identical, 48 too long, 1 empty answer" in sft
+    assert "…/data/pairs.jsonl:7: rejected is empty" in sft
+
+
+def test_paths_are_cut_to_their_end(page: str) -> None:
+    assert HOME not in page
+    assert "…/data/chats.jsonl" in section(page, 2)
+    assert "<td>rewards.…/rewards/mine.py:brevity.weight</td>" in section(page, 4)
+
+
+def test_pair_rewards_are_the_mean_over_the_ensemble(run: Path, page: str) -> None:
+    rows = [json.loads(line) for line in (run / "reward/scores.jsonl").read_text().splitlines()]
+    mean = sum(row["chosen"] for row in rows) / len(rows) + (0 + 3 + 6) / 3
+    assert f"chosen, mean {mean:.2f}, 300 answers" in section(page, 3)
+    assert "Each reward is the mean of 3 ensemble members." in section(page, 3)
+
+
+def test_margins_are_drawn_where_they_fill_the_last_row(page: str, tmp_path: Path) -> None:
+    assert section(page, 3).count("<svg") == 6  # with the folds
+    assert "Margin of held-out pairs" not in section(page, 3)
+    save_rows(tmp_path / "reward/scores.jsonl", [{"chosen": 1.0, "rejected": 0.0}, {"chosen": 0.5, "rejected": 2.0}])
+    save_rows(tmp_path / "reward/scores-member-1.jsonl", [{"chosen": 9.0, "rejected": 9.0}])  # of an older run
+    reward = section(render(tmp_path), 3)
+    assert re.findall("<figcaption>(.*?)</figcaption>", reward) == [
+        "Reward of held-out answers",
+        "Margin of held-out pairs",
+    ]
+    assert "mean \u22120.25, 2 pairs" in reward
+    assert "ensemble members" not in reward
 
 
 def test_every_model_is_in_every_figure_and_card(page: str) -> None:

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from conftest import tiny_llama
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from accord.data import chat
@@ -54,6 +56,11 @@ def change(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Change:
     return save
 
 
+def rows_of(layer: nn.Module | None) -> torch.Tensor:
+    assert layer
+    return cast(torch.Tensor, layer.weight)
+
+
 def refused(folder: Path | str) -> str:
     with pytest.raises(ModelError) as caught:
         load_tokenizer(folder, WHERE)
@@ -82,10 +89,10 @@ def test_the_model_gets_a_row_for_the_pad_token(change: Change, tmp_path: Path):
     tokenizer = load_tokenizer(folder, WHERE)
     plain = AutoModelForCausalLM.from_pretrained(folder)
     policy = load_policy(folder, tokenizer, WHERE)
-    rows = policy.get_input_embeddings().weight
+    rows = rows_of(policy.get_input_embeddings())
     assert rows.shape[0] == 321 == policy.config.vocab_size
     assert torch.allclose(rows[320], rows[:320].mean(0))
-    assert policy.get_output_embeddings().weight is rows
+    assert rows_of(policy.get_output_embeddings()) is rows
     assert policy.config.pad_token_id == 320
     tokens = torch.arange(2, 40)[None]
     with torch.no_grad():
@@ -102,7 +109,7 @@ def test_a_free_token_of_the_vocabulary_is_taken_first(change: Change, name: str
     folder = change(pad_token=pad, extra=[name], pads=False)
     tokenizer = load_tokenizer(folder, WHERE)
     assert (tokenizer.pad_token, pad_id(tokenizer), len(tokenizer)) == (name, 320, 321)
-    assert load_policy(folder, tokenizer, WHERE).get_input_embeddings().weight.shape[0] == 321
+    assert rows_of(load_policy(folder, tokenizer, WHERE).get_input_embeddings()).shape[0] == 321
 
 
 def test_a_pad_token_that_ends_answers_is_replaced(change: Change):

@@ -168,12 +168,11 @@ def draw_win_rates(stage: Stage) -> Sheet | None:
     for at, (model, rate) in enumerate(rates.items()):
         ax.barh(at, rate.value, 0.55, color=colours[model], alpha=0.85)
         ax.errorbar(rate.value, at, xerr=rate.stderr or None, color=HEX["ink"], capsize=4)
-        edge = rate.value + (rate.stderr or 0) + 0.015
-        ax.text(edge, at, f"{100 * rate.value:.1f} %", va="center")
+        ax.text(1.03, at, f"{100 * rate.value:.1f} %", va="center")
     ax.axvline(0.5, color=HEX["ink"], linewidth=1.2, linestyle="--")
     ax.set_yticks(range(len(rates)), [name if len(name) <= 18 else f"{name[:17]}…" for name in rates])
     ax.set_ylim(len(rates) - 0.4, -0.6)
-    ax.set_xlim(0, 1.14)
+    ax.set_xlim(0, 1.18)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.grid(False)
     ax.xaxis.set_major_formatter(percent)
