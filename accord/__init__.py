@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from accord.engine import Engine
     from accord.model import Outputs, Roles
     from accord.objectives import Loss, objective
-    from accord.recipe import Recipe, load
+    from accord.recipe import Recipe
+    from accord.recipe_file import load, parse
     from accord.sampler import Ask, Rollout
     from accord.sampler.local import LocalSampler
     from accord.score import Score
@@ -26,7 +27,8 @@ _HOMES = {
     "accord.engine": ["Engine"],
     "accord.model": ["Outputs", "Roles"],
     "accord.objectives": ["Loss", "objective"],
-    "accord.recipe": ["Recipe", "load"],
+    "accord.recipe": ["Recipe"],
+    "accord.recipe_file": ["load", "parse"],
     "accord.sampler": ["Ask", "Rollout"],
     "accord.sampler.local": ["LocalSampler"],
     "accord.score": ["Score"],
@@ -36,7 +38,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Ask", "Batch", "Engine", "Example", "LocalSampler", "Loss", "Outputs", "Pair", "Prompt", "Ranking", "Rating", "Recipe",
-    "Roles", "Rollout", "Row", "Score", "Text", "collate", "load", "objective", "run",
+    "Roles", "Rollout", "Row", "Score", "Text", "collate", "load", "objective", "parse", "run",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import cast
 
 import numpy as np
@@ -218,7 +219,7 @@ class Engine:
             "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
             "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
         }
-        with new_folder(folder) as draft, writing(folder):
+        with new_folder(folder) as draft, writing(folder, RuntimeError):
             torch.save(state, draft / "state.pt")
 
     def load_state(self, learner: Learner, folder: Path) -> Progress:
@@ -229,7 +230,7 @@ class Engine:
         try:
             # The file is this program's own; weights_only would refuse the random states in it.
             state = torch.load(path, map_location="cpu", weights_only=False)
-        except (RuntimeError, EOFError, OSError) as error:
+        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
             raise EngineError(str(path), f"is damaged ({error})", f"remove {folder} to start the stage again") from None
         learner.roles.load_state_dict(state["roles"])
         learner.optimizer.load_state_dict(state["optimizer"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -20,7 +21,7 @@ from transformers import (
 
 from accord.data.batch import Batch
 from accord.errors import ModelError
-from accord.run import new_folder
+from accord.run import new_folder, writing
 
 Output: TypeAlias = Literal["logp", "entropy", "score"]
 
@@ -250,6 +251,6 @@ def context_of(config: PretrainedConfig) -> int:
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a folder that plain transformers opens: safetensors, configuration, tokenizer with its chat template."""
-    with new_folder(folder) as draft:
+    with new_folder(folder) as draft, writing(folder, SafetensorError):
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

@@ -1,30 +1,25 @@
 """Every knob of accord, as one tree of pydantic models: what a recipe may say, its defaults, and what each key means.
 
-A recipe is a TOML file. Keys that do not exist are answered with the nearest one that does, references (`@stage`) are
-checked here, and nothing heavier than pydantic is imported, so a mistake is answered at once.
+Reading a recipe file is recipe_file.py. Nothing heavier than pydantic is imported, so a mistake is answered at once.
 """
 
 from __future__ import annotations
 
 import difflib
-import tomllib
-import typing
-from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias, cast
+from typing import Annotated, Literal, Self, TypeAlias
 
-import tomli_w
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
-    ValidationError,
+    Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
-
-from accord.errors import RecipeError
 
 Table: TypeAlias = dict[str, JsonValue]
 
@@ -36,7 +31,21 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A table of a recipe: unknown keys are errors, attribute docstrings are the documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def unknown(what: str, given: str, known: list[str], more: str = "") -> list[str]:
+    """What to say about a name that is not known: the nearest that is, and all of them."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    said = [f"unknown {what} '{given}'" if given else f"{what} is missing"]
+    said += [f"did you mean '{near[0]}'?"] if near else []
+    return [*said, f"known: {', '.join(known) or '(none)'}{' ' + more if more else ''}"]
+
+
+def one_of(what: str, given: str, known: list[str], more: str = "") -> None:
+    """ValueError, for pydantic, unless `given` is known."""
+    if given not in known:
+        raise ValueError("; ".join(unknown(what, given, known, more)))
 
 
 # ---------------------------------------------------------------------------------------------------- data and training
@@ -69,9 +78,13 @@ class Source(Section):
 
 AnySource: TypeAlias = Annotated[Source, _as_table("source")]
 Sources: TypeAlias = Annotated[
-    list[AnySource], BeforeValidator(lambda value: value if isinstance(value, list) else [value])
+    list[AnySource], Field(min_length=1), BeforeValidator(lambda value: value if isinstance(value, list) else [value])
 ]
-Held: TypeAlias = Annotated[Fraction | Sources, Field(union_mode="left_to_right")]
+# A number is a fraction, anything else is sources; told apart first, so that a mistake is answered for what was meant.
+Held: TypeAlias = Annotated[
+    Annotated[Fraction, Tag("fraction")] | Annotated[Sources, Tag("sources")],
+    Discriminator(lambda value: "fraction" if isinstance(value, int | float) else "sources"),
+]
 
 
 class Optim(Section):
@@ -232,18 +245,24 @@ class Preference(Trained):
     kind: Literal["preference"] = "preference"
     objective: str = "dpo"
     """`dpo`, or a function of yours, `my_loss.py:my_loss`."""
-    params: Table = {}
+    params: Table = Field(default={}, validate_default=True)
     """Keyword arguments of the objective."""
     reference: str | None = None
     """The frozen reference; unset means `model` as it enters the stage."""
     optim: PreferenceOptim = PreferenceOptim()
 
-    @model_validator(mode="after")
-    def _params_fit(self) -> Self:
-        if ".py:" not in self.objective:
-            _one_of("objective", self.objective, ["dpo"], 'or a function of yours, "file.py:fn"')
-            object.__setattr__(self, "params", DpoParams.model_validate(self.params).model_dump())
-        return self
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, objective: str) -> str:
+        if ".py:" not in objective:
+            one_of("objective", objective, ["dpo"], 'or a function of yours, "file.py:fn"')
+        return objective
+
+    @field_validator("params")
+    @classmethod
+    def _fit(cls, params: Table, info: ValidationInfo) -> Table:
+        ours = ".py:" not in info.data.get("objective", ".py:")
+        return DpoParams.model_validate(params).model_dump() if ours else params
 
 
 class RewardTerm(Section):
@@ -360,7 +379,7 @@ class Evaluate(Stage):
     @model_validator(mode="after")
     def _names(self) -> Self:
         object.__setattr__(self, "baseline", self.baseline or next(iter(self.models)))
-        _one_of("baseline", self.baseline, list(self.models))
+        one_of("baseline", self.baseline, list(self.models))
         return self
 
 
@@ -383,174 +402,3 @@ class Recipe(Section):
     seed: int = 0
     compute: Compute = Compute()
     stage: dict[str, Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
-
-
-# -------------------------------------------------------------------------------------------------------------- loading
-
-
-def load(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe file, apply `key=value` overrides and check everything that can be checked without loading anything.
-
-    Paths in the file are relative to the file, paths in overrides to the working directory; both come out absolute.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(str(path), error.strerror or "cannot be read", "give the path of a recipe (.toml)") from None
-    try:
-        table = cast(Table, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(str(path), f"is not TOML: {error}") from None
-    table = cast(Table, _anchor(table, path.parent.resolve()))
-    for override in overrides or []:
-        _apply(table, override)
-    return parse(table)
-
-
-def parse(table: Table) -> Recipe:
-    """Check a recipe given as nested dictionaries."""
-    try:
-        recipe = Recipe.model_validate(table)
-    except ValidationError as error:
-        raise _explain(error, table) from None
-    _check_references(recipe)
-    return recipe
-
-
-def dump(recipe: Recipe) -> str:
-    """The recipe as TOML with every default written out; unset options (`None`) are left out."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
-
-
-def _anchor(value: JsonValue, folder: Path) -> JsonValue:
-    """Make path-like strings absolute: those that exist under `folder`, or that begin like a path."""
-    if isinstance(value, dict):
-        return {_anchored(key, folder): _anchor(item, folder) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_anchor(item, folder) for item in value]
-    return _anchored(value, folder) if isinstance(value, str) else value
-
-
-def _anchored(text: str, folder: Path) -> str:
-    if not text or text.startswith("@"):
-        return text
-    path, colon, name = text.partition(":") if ".py:" in text else (text, "", "")
-    like_a_path = colon or text.startswith(("./", "../", "/", "~")) or ("/" in text and (folder / path).exists())
-    like_a_path = like_a_path or Path(path).suffix in {".jsonl", ".json", ".csv", ".parquet", ".txt", ".gz"}
-    return str((folder / Path(path).expanduser()).resolve()) + colon + name if like_a_path else text
-
-
-def _apply(table: Table, override: str) -> None:
-    """Set one `a.b.c=value`; the value is TOML, or a bare string when it is not."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(override, "is not an override", "write key=value, as in stage.ppo.optim.lr=3e-6")
-    try:
-        value = cast(JsonValue, tomllib.loads(f"value = {text}")["value"])
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        table = cast(Table, table.setdefault(parent, {}))
-        if not isinstance(table, dict):
-            raise RecipeError(key, f"'{parent}' is a value, not a table")
-    table[last] = _anchor(value, Path.cwd())
-
-
-def _explain(error: ValidationError, table: Table) -> RecipeError:
-    """The first mistake, in the words of the recipe rather than of pydantic."""
-    # An unknown key is most often the cause of the other mistakes (a misspelled key is also a missing one).
-    mistake = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    if mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-        where = ".".join(map(str, mistake["loc"]))
-        given = cast(dict[str, JsonValue], mistake["input"]).get("kind", "")
-        return RecipeError(f"{where}.kind", *_unknown("kind", str(given), list(KINDS)))
-    at, section = _locate(mistake["loc"])
-    if mistake["type"] == "extra_forbidden":
-        known = list(section.model_fields) if section else []
-        return RecipeError(at, *_unknown("key", str(mistake["loc"][-1]), known))
-    if mistake["type"] == "missing":
-        return RecipeError(at, "is missing", "add it to the recipe")
-    said = mistake["msg"].removeprefix("Value error, ")
-    given = mistake["input"]
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return RecipeError(at, said[0].lower() + said[1:] + shown)
-
-
-def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The dotted key of a pydantic location without the tags of unions, and the section that holds its last part."""
-    section: type[BaseModel] | None = Recipe
-    names: list[str] = []
-    for depth, part in enumerate(loc):
-        if depth == 2 and loc[0] == "stage" and part in KINDS:
-            section = KINDS[str(part)]
-            continue
-        if isinstance(part, str) and ("[" in part or part in {"float", "constrained-float"}):
-            continue
-        names.append(str(part))
-        if depth == len(loc) - 1:
-            break
-        field = section.model_fields.get(str(part)) if section else None
-        section = _section_of(field.annotation) if field else section
-    return ".".join(names), section
-
-
-def _section_of(annotation: object) -> type[BaseModel] | None:
-    """The section inside an annotation such as `Source | None` or `list[Source]`, if there is one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_section_of(part) for part in typing.get_args(annotation))
-    return next((section for section in found if section), None)
-
-
-def _unknown(what: str, given: str, known: list[str], more: str = "") -> list[str]:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    said = [f"unknown {what} '{given}'" if given else f"{what} is missing"]
-    said += [f"did you mean '{near[0]}'?"] if near else []
-    return [*said, f"known: {', '.join(known)}{' ' + more if more else ''}"]
-
-
-def _one_of(what: str, given: str, known: list[str], more: str = "") -> None:
-    if given not in known:
-        raise ValueError("; ".join(_unknown(what, given, known, more)))
-
-
-# ----------------------------------------------------------------------------------------------------------- references
-
-
-def references(stage: Stage) -> list[tuple[str, str]]:
-    """The earlier stages that a stage reads, as (key, name)."""
-    found: list[tuple[str, str]] = []
-    for key in ("model", "reference"):
-        value = getattr(stage, key, None)
-        found += [(key, value)] if value else []
-    if isinstance(stage, Policy):
-        found.append(("params.critic", stage.params.critic))
-    if isinstance(stage, Evaluate):
-        found += [(f"models.{name}", model) for name, model in stage.models.items()]
-    for key in ("rewards", "eval_rewards"):
-        found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
-    return [(key, value[1:]) for key, value in found if value.startswith("@")]
-
-
-def _check_references(recipe: Recipe) -> None:
-    """Every `@name` is an earlier stage that makes a model of the right kind."""
-    earlier: list[str] = []
-    for name, stage in recipe.stage.items():
-        for key, target in references(stage):
-            where = f"stage.{name}.{key}"
-            if target in recipe.stage and target not in earlier:
-                raise RecipeError(where, f"'@{target}' is not made before this stage", "move it up in the file")
-            if target not in earlier:
-                raise RecipeError(where, *_unknown("stage", target, earlier or ["(none)"]))
-            _check_kind(where, target, key, recipe.stage[target].kind)
-        earlier.append(name)
-
-
-def _check_kind(where: str, target: str, key: str, kind: str) -> None:
-    scores = "rewards." in key or key == "params.critic"
-    if kind == "evaluate" or (scores and key != "params.critic" and kind != "reward"):
-        wanted = "a reward stage" if scores else "a stage that makes a model"
-        raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
-    if not scores and kind == "reward" and key.startswith(("models.", "reference")):
-        raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")

@@ -21,7 +21,8 @@ from pydantic import JsonValue
 
 from accord import __version__
 from accord.errors import EngineError
-from accord.recipe import Recipe, dump
+from accord.recipe import Recipe
+from accord.recipe_file import dump
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
 
@@ -160,13 +161,15 @@ def _cores() -> int:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the machine's refusal to write into an error that names the place."""
+def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
+    """Turn the machine's refusal to write into an error that names the place. `also` is what a library raises for it."""
     try:
         yield
-    except OSError as error:
-        fix = "free some space, or write elsewhere with --out" if error.errno == 28 else "choose a folder with --out"
-        raise EngineError(str(path), error.strerror or "cannot be written", fix) from error
+    except (OSError, *also) as error:
+        said = error.strerror if isinstance(error, OSError) else f"cannot be written ({str(error).splitlines()[0]})"
+        full = not isinstance(error, OSError) or error.errno == 28
+        fix = "free some space, or write elsewhere with --out" if full else "choose a folder with --out"
+        raise EngineError(str(path), said or "cannot be written", fix) from error
 
 
 def read_json(path: Path) -> dict[str, JsonValue]:
@@ -174,8 +177,11 @@ def read_json(path: Path) -> dict[str, JsonValue]:
     if not path.exists():
         return {}
     try:
-        return cast(dict[str, JsonValue], json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+        return cast(dict[str, JsonValue], record)
+    except ValueError as error:  # JSON that does not parse and bytes that are no text are both
         raise EngineError(
             str(path), f"is damaged ({error})", "remove its folder to have the stage done again"
         ) from None
@@ -214,11 +220,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        yield draft
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.rename(old)
-        draft.rename(path)
+        try:
+            yield draft
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                path.rename(old)
+            draft.rename(path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
 

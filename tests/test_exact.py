@@ -42,7 +42,8 @@ from accord.objectives import Objective
 from accord.objectives.likelihood import sft
 from accord.objectives.preference import dpo
 from accord.objectives.reward import bradley_terry
-from accord.recipe import Compute, Optim, Source, Table, parse
+from accord.recipe import Compute, Optim, Source, Table
+from accord.recipe_file import parse
 
 Kind: TypeAlias = Literal["sft", "reward", "preference"]
 Gradients: TypeAlias = dict[str, Tensor]

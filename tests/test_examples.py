@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from accord.recipe import Policy as PolicyStage
-from accord.recipe import PpoParams, Preference, RolloutParams, Table, parse
+from accord.recipe import PpoParams, Preference, RolloutParams, Table
+from accord.recipe_file import parse
 from accord.run import StageFolder, read_rows
 from accord.stages import run
 
@@ -165,7 +166,7 @@ def test_defaults_are_those_of_the_recipe(capsys: pytest.CaptureFixture[str]) ->
         assert "--lr" in capsys.readouterr().out
 
     dpo = sys.modules["example_dpo"].arguments(["model"])
-    preference = Preference(model="model", data=[])
+    preference = Preference(model="model", data=["a/b"])
     assert dpo.beta == preference.params["beta"]
     for name in ("lr", "batch_size", "epochs", "steps"):
         assert getattr(dpo, name) == getattr(preference.optim, name)

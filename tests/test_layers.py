@@ -23,10 +23,10 @@ LAYERS = [
     {"model"},
     {"data"},
     {"run", "console", "estimate", "functions"},
-    {"recipe", "errors"},
+    {"recipe_file", "recipe", "errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("errors", "recipe", "run", "console", "estimate", "functions", "report", "cli")
+LIGHT = ("errors", "recipe", "recipe_file", "run", "console", "estimate", "functions", "report", "cli")
 SEAMS = {
     "accelerate": {"engine"},
     "deepspeed": {"engine"},

@@ -20,7 +20,8 @@ from accord.data.records import Message, Text
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.model import load_policy, load_scorer, token_scores
 from accord.objectives.reward import reward_of
-from accord.recipe import Table, parse
+from accord.recipe import Table
+from accord.recipe_file import parse
 from accord.run import StageFolder, read_rows
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler

@@ -15,7 +15,8 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft, dump, load, parse
+from accord.recipe import KINDS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft
+from accord.recipe_file import dump, load, parse
 
 TEXT = """
 name = "everything"
@@ -353,5 +354,5 @@ def test_the_other_options():
 
 
 def test_recipes_are_checked_without_torch():
-    code = "import sys, accord.recipe; sys.exit('torch' in sys.modules)"
+    code = "import sys, accord.recipe_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

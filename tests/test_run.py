@@ -23,7 +23,8 @@ from accord.engine import Engine, Learner, Progress
 from accord.errors import EngineError
 from accord.estimate import mean, ratio
 from accord.model import Roles
-from accord.recipe import Optim, parse
+from accord.recipe import Optim
+from accord.recipe_file import parse
 from accord.run import Run, StageFolder, new_folder, read_json, read_rows, write_json, write_text
 
 

@@ -37,9 +37,12 @@ def run(
 
     Example: accord run recipes/quickstart.toml stage.ppo.params.kl=0.1
     """
+    from accord.recipe_file import load
+
+    loaded = load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once
     from accord.cli.commands import run_recipe
 
-    run_recipe(recipe, overrides or [], only or [], out)
+    run_recipe(loaded, only or [], out)
 
 
 @app.command()
@@ -48,9 +51,12 @@ def check(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> N
 
     Example: accord check recipes/quickstart.toml
     """
+    from accord.recipe_file import load
+
+    loaded = load(recipe, overrides)
     from accord.cli.commands import check_recipe
 
-    check_recipe(recipe, overrides or [], out)
+    check_recipe(loaded, out)
 
 
 @app.command()
@@ -102,7 +108,10 @@ def report(folder: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine offers and what is missing."""
+    """Say what this machine offers and what is missing.
+
+    Example: accord doctor
+    """
     from accord.cli.commands import examine
 
     examine()
@@ -110,7 +119,10 @@ def doctor() -> None:
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: accord version
+    """
     print(__version__)
 
 

@@ -12,7 +12,6 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from accord import recipe as recipes
 from accord.console import duration, say, table
 from accord.data import prepare
 from accord.data.dropped import Dropped
@@ -20,9 +19,9 @@ from accord.data.records import Example, Message, Pair, Rating, conversation
 from accord.data.sources import check, read
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
-from accord.errors import DataError
+from accord.errors import DataError, ModelError
 from accord.estimate import mean
-from accord.model import context_of, load_config, load_policy
+from accord.model import context_of, has_head, load_config, load_policy
 from accord.recipe import Compute, Recipe, RewardTerm, Source
 from accord.report import write_report
 from accord.run import Run, StageFolder, read_json
@@ -34,9 +33,8 @@ from accord.stages import run as run_stages
 from accord.stages.check import inspect, marked
 
 
-def run_recipe(path: Path, overrides: list[str], only: list[str], out: Path | None) -> None:
+def run_recipe(recipe: Recipe, only: list[str], out: Path | None) -> None:
     """`accord run`."""
-    recipe = recipes.load(path, overrides)
     made = run_stages(recipe, out or Path("runs") / recipe.name, only=only)
     print(summary(made))
     print(f"\nreport: {write_report(made.path)}")
@@ -84,9 +82,8 @@ def _comparison(results: dict[str, JsonValue]) -> str:
 # --------------------------------------------------------------------------------------------------------------- check
 
 
-def check_recipe(path: Path, overrides: list[str], out: Path | None) -> None:
+def check_recipe(recipe: Recipe, out: Path | None) -> None:
     """`accord check`."""
-    recipe = recipes.load(path, overrides)
     for seen in inspect(recipe):
         kinds = ", ".join(f"{count} {kind}" for kind, count in seen.kinds.items())
         print(f"\n{seen.where}: {kinds}" + (f", {seen.dropped.total} left out" if seen.dropped.total else ""))
@@ -126,10 +123,14 @@ def chat_with(
 ) -> None:
     """`accord chat`."""
     path = model_folder(model)
+    config = load_config(path, "chat")
+    if has_head(config):
+        raise ModelError("chat", f"{path} is a reward model and cannot answer", "score with it: accord score")
+    max_new_tokens = min(max_new_tokens, context_of(config) // 2)  # the prompt needs room too
     tokenizer = load_tokenizer(path, "chat")
     policy = Engine(Compute()).place(load_policy(path, tokenizer, "chat"))
     sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
-    room = context_of(load_config(path, "chat")) - max_new_tokens
+    room = context_of(config) - max_new_tokens
     history: list[Message] = [{"role": "system", "content": system}] if system else []
     for number, said in enumerate([prompt] if prompt is not None else _lines()):
         history.append({"role": "user", "content": said})

@@ -52,17 +52,15 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int) -> li
     for turn in answers:
         prompt = render(tokenizer, example.messages[:turn], answering=True)
         whole = render(tokenizer, example.messages[: turn + 1], answering=False)
-        if not whole.startswith(prompt) or not prompt.startswith(done):
-            raise ModelError(
-                "chat template",
-                "a prompt is not a prefix of the conversation that goes on from it",
-                f"the prompt ends in {prompt[-40:]!r}, the conversation goes {whole[max(0, len(prompt) - 40) :][:60]!r}",
-                "use a template that renders earlier turns the same whatever follows",
-            )
-        # The template may go on after the end token (a newline, say): that belongs to the next prompt.
+        for start, text in ((done, prompt), (prompt, whole)):
+            if not text.startswith(start):
+                raise _not_prefix(start, text)
+        # The template may go on after the end token (a newline, say): that belongs to the next prompt. The answer may
+        # spell the token out itself: looked for is the one behind it.
         rest = whole[len(prompt) :]
         token = str(tokenizer.convert_ids_to_tokens(end))
-        at = rest.rfind(token)
+        said = example.messages[turn]["content"].strip()
+        at = rest.find(token, max(0, rest.find(said)) + len(said))
         answer = rest[: at + len(token)] if at >= 0 else rest
         found.append(Piece(prompt[len(done) :], train=False))
         found.append(Piece(answer, train=turn in taught, end=at < 0))
@@ -70,17 +68,30 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int) -> li
     return found
 
 
+def _not_prefix(start: str, text: str) -> ModelError:
+    """Say where a prompt and the conversation that goes on from it part."""
+    at = next((i for i, (a, b) in enumerate(zip(start, text, strict=False)) if a != b), min(len(start), len(text)))
+    return ModelError(
+        "chat template",
+        "a prompt is not a prefix of the conversation that goes on from it",
+        f"one goes {start[at : at + 40]!r}, the other {text[at : at + 40]!r}, after {text[max(0, at - 20) : at]!r}",
+        "use a template that renders earlier turns the same whatever follows",
+    )
+
+
 def rows(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Row]:
     """Tokens and train mask of each conversation, up to the end of its last trained answer."""
     end = end_of_turn(tokenizer)
     cut = [pieces(tokenizer, example, end) for example in examples]
-    first = iter(encode(tokenizer, [parts[0].text for parts in cut if parts], first=True))
-    later = iter(encode(tokenizer, [part.text for parts in cut for part in parts[1:]], first=False))
+    token = str(tokenizer.convert_ids_to_tokens(end))
+    first = iter(encode(tokenizer, [parts[0].text for parts in cut if parts]))
+    asked = iter(encode(tokenizer, [part.text for parts in cut for part in parts[2::2]], behind=token))
+    said = iter(encode(tokenizer, [part.text for parts in cut for part in parts[1::2]], behind=_anchor(tokenizer)))
     found: list[Row] = []
     for parts in cut:
         row = Row(tokens=[], train=[])
         for i, part in enumerate(parts):
-            tokens = next(later) if i else next(first)
+            tokens = next(said if i % 2 else asked if i else first)
             tokens = [*tokens, end] if part.end else tokens
             row.tokens += tokens
             row.train += [part.train] * len(tokens)
@@ -93,7 +104,7 @@ def prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence
 
     Earlier answers are cut out the same way as there, so sampling continues what training has seen.
     """
-    asked = [Example(messages=[*turns, {"role": "assistant", "content": "x"}], train="all") for turns in conversations]
+    asked = [Example(messages=[*turns, {"role": "assistant", "content": "x"}], train="last") for turns in conversations]
     return [row.tokens[: _last_answer(row)] for row in rows(tokenizer, asked)]
 
 
@@ -105,17 +116,32 @@ def _last_answer(row: Row) -> int:
     return start
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, first: bool) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, behind: str = "") -> list[list[int]]:
     """Tokens of pieces of text, without any special token that the text does not spell out.
 
-    A piece inside a row is encoded behind an end token that is taken off again: tokenizers of the SentencePiece kind
-    put a space before whatever begins a text.
+    A piece inside a row is encoded behind some text whose tokens are taken off again: tokenizers of the SentencePiece
+    kind put a space before whatever begins a text. A prompt stands behind the end token, as in the conversation.
     """
     if not texts:
         return []
-    anchor = "" if first else str(tokenizer.eos_token)
-    encoded = token_lists(tokenizer, [anchor + text for text in texts])
-    return encoded if first else [tokens[1:] for tokens in encoded]
+    encoded = token_lists(tokenizer, [behind + text for text in texts])
+    skip = len(token_lists(tokenizer, [behind])[0]) if behind else 0
+    return [tokens[skip:] for tokens in encoded]
+
+
+def _anchor(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What an answer is encoded behind: the end token, unless it changes the text that follows it.
+
+    Some end tokens take white space with them, and some tokenizers (Llama 2 and its kin) put a space behind every
+    special token; there it is a character that no token reaches across.
+    """
+    for anchor in (str(tokenizer.eos_token), *"\n\x1f\x02"):
+        pieces = encode(tokenizer, ["x", " x", "\nx"], behind=anchor)
+        whole = [str(tokenizer.decode(token_lists(tokenizer, [anchor])[0] + tokens)) for tokens in pieces]
+        bare = str(tokenizer.decode(token_lists(tokenizer, [anchor])[0]))
+        if [text.removeprefix(bare) for text in whole] == ["x", " x", "\nx"]:
+            return anchor
+    return str(tokenizer.eos_token)
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable
 from typing import cast
 
-from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text
+from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text, to_row
 from accord.data.turns import (
     ROLES,
     BadRow,
@@ -29,6 +30,7 @@ from accord.data.turns import (
     transcript,
 )
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 ANSWERS = {"chosen", "rejected", "completion", "response", "responses", "output", "label", "ranks"}
 GUANACO = re.compile(r"### (Human|Assistant):")
 
@@ -43,6 +45,9 @@ def recognise(row: Row, where: str) -> Record:
 
 def checked(record: Record, where: str) -> Record:
     """The record itself, once it is sure that nothing in it is empty, unknown or out of range."""
+    if SURROGATE.search(json.dumps(to_row(record), ensure_ascii=False, default=str)):
+        raise BadRow(where, "half a character (a lone surrogate) is in the text", "text must be Unicode",
+                     reason="bad_unicode")  # fmt: skip
     match record:
         case Text():
             _not_empty(record.text, "text", where, reason="empty_text")

@@ -42,12 +42,19 @@ def load(sources: Sequence[Source], held: float | Sequence[Source] | None, where
         kept = Loaded([])
         kept.records = read_all(list(held), kept.dropped, f"{where}.eval_data")
         return train, kept
-    aside = [bucket(record, 10_000) < held * 10_000 for record in train.records]
-    kept = Loaded([record for record, out in zip(train.records, aside, strict=True) if out])
-    train.records = [record for record, out in zip(train.records, aside, strict=True) if not out]
-    if not kept.records or not train.records:
-        raise DataError(f"{where}.eval_data", f"a fraction of {held} leaves {len(train.records)} records to train on and "
-                        f"{len(kept.records)} held out", "give more data or another fraction")  # fmt: skip
+    kept = Loaded([])
+    train.records, kept.records = split(train.records, held, where)
+    return train, kept
+
+
+def split(records: Sequence[Record], held: float, where: str) -> tuple[list[Record], list[Record]]:
+    """Records to train on and the fraction `held` of them that is held out; neither is empty."""
+    aside = [bucket(record, 10_000) < held * 10_000 for record in records]
+    kept = [record for record, out in zip(records, aside, strict=True) if out]
+    train = [record for record, out in zip(records, aside, strict=True) if not out]
+    if not kept or not train:
+        raise DataError(f"{where}.eval_data", f"a fraction of {held} leaves {len(train)} records to train on and "
+                        f"{len(kept)} held out", "give more data or another fraction")  # fmt: skip
     return train, kept
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from accord.errors import ModelError
@@ -19,6 +20,7 @@ DEFAULT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '\\nAssistant:' if messages else 'Assistant:' }}{%- endif -%}"
 )
+MARK = "\u2042"  # stands for an answer where templates are tried; no template spells it
 # Names under which well-known tokenizers keep a token that is free to pad with.
 PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|vision_pad|>")
 
@@ -39,9 +41,14 @@ def load_tokenizer(path: str | Path, where: str) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise ModelError(where, f"the tokenizer of {path} has no end token (eos_token), so answers could never end",
                          "set eos_token in its tokenizer_config.json")  # fmt: skip
-    _mend_pad(tokenizer, path, where)
     if not tokenizer.chat_template:
         tokenizer.chat_template = _default_template(tokenizer)
+    try:
+        end_of_turn(tokenizer)
+    except (TemplateError, TypeError, ValueError) as error:  # templates are code; these are what a faulty one raises
+        raise ModelError(where, f"the chat template of {path} does not work ({error})",
+                         "mend chat_template.jinja beside its tokenizer") from None  # fmt: skip
+    _mend_pad(tokenizer, path, where)
     return tokenizer
 
 
@@ -97,9 +104,14 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path | None = None)
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that the chat template puts after an assistant's turn; EOS where it puts none."""
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    text = str(tokenizer.apply_chat_template(chat, tokenize=False))
-    after = text.rpartition("b")[2]
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
+    try:
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    except TemplateSyntaxError:
+        raise
+    except TemplateError:  # some want a system turn first
+        text = str(tokenizer.apply_chat_template([{"role": "system", "content": "a"}, *chat], tokenize=False))
+    after = text.rpartition(MARK)[2]
     found = [(after.find(token), token) for token in tokenizer.all_special_tokens if token in after]
     return cast(int, tokenizer.convert_tokens_to_ids(min(found)[1])) if found else end_id(tokenizer)
 

@@ -121,6 +121,10 @@ def read_run(folder: Path) -> Run:
     path = folder / "recipe.toml"
     try:
         recipe: Table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            str(folder), "holds no run: there is no recipe.toml", "give a run folder, runs/<name>"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(str(path), f"cannot be read as a run's recipe ({error})") from error
     facts = _read_json(folder / "run.json")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
 from accord.console import duration, say
 from accord.data.sources import fingerprint
 from accord.engine import Engine
-from accord.errors import Interrupted, RecipeError
+from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
-from accord.recipe import AnyStage, Recipe, parse, references
+from accord.recipe import AnyStage, Recipe
+from accord.recipe_file import parse, references
 from accord.run import Run, digest, folder_digest
 from accord.stages.check import functions, inspect, model_path, models, sources
 from accord.stages.fit import Context, stop_on_signal
@@ -33,9 +35,9 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
     if not inspected:
         inspect(recipe)
     prints = fingerprints(recipe)
+    engine = Engine(recipe.compute)
     made = Run(recipe, out)
     made.open()
-    engine = Engine(recipe.compute)
     facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}
     made.note("running", **facts)
     status = "failed"
@@ -49,7 +51,8 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         status = "interrupted"
         raise
     finally:
-        made.note(status)
+        with nullcontext() if status == "done" else suppress(EngineError):  # what went wrong first is what counts
+            made.note(status)
     return made
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from accord import demo
-from accord.data import chat
+from accord.data import chat, prepare
 from accord.data.dropped import Dropped
 from accord.data.records import Example, Prompt, Record, Text, as_example, as_pair, as_prompt
 from accord.data.sources import check, read_all
 from accord.data.tokenizer import load_tokenizer
-from accord.errors import DataError, RecipeError
+from accord.errors import DataError, ModelError, RecipeError
 from accord.functions import is_reference, load_function
 from accord.model import load_config
 from accord.objectives import check_params, resolve
@@ -53,10 +53,15 @@ def inspect(recipe: Recipe) -> list[Seen]:
                 dropped = Dropped()
                 read[identity] = (read_all([source], dropped, f"stage.{name}.{key}"), dropped)
             records, dropped = read[identity]
-            seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, records[0],
+            first = as_prompt(records[0]) if stage.kind in {"policy", "evaluate"} else records[0]
+            seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, first,
                         tokenizers.get(root) if root else None)  # fmt: skip
             _check_rows(stage, records, seen)
             found.append(seen)
+        held = getattr(stage, "eval_data", None)
+        if isinstance(held, float):  # leaves something on both sides, or raises
+            every = [record for source in stage.data for record in read[source.model_dump_json()][0]]
+            prepare.split(every, held, f"stage.{name}")
     return found
 
 
@@ -89,7 +94,10 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
             wanted = "plain text" if stage.kind == "pretrain" else "prompts"
             raise DataError(seen.where, f"a {type(record).__name__} is not what the stage reads", f"give {wanted}")
     if seen.tokenizer is not None and stage.kind != "pretrain":
-        chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
+        try:
+            chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
+        except ModelError as error:
+            raise ModelError(seen.where, *(": ".join(map(str, error.args[:2])), *error.args[2:])) from None
 
 
 def _shown(record: Record) -> Example:

@@ -1,0 +1,180 @@
+"""Recipe files: TOML and `key=value` overrides to a checked Recipe, and back; mistakes in the words of the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import cast
+
+import tomli_w
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from accord.errors import RecipeError
+from accord.recipe import KINDS, DpoParams, Evaluate, Policy, Recipe, Stage, Table, unknown
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe file, apply `key=value` overrides and check everything that can be checked without loading anything.
+
+    Paths in the file are relative to the file, paths in overrides to the working directory; both come out absolute.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(str(path), f"is not UTF-8 text (byte {error.start})", "convert it to UTF-8") from None
+    except OSError as error:
+        raise RecipeError(str(path), error.strerror or "cannot be read", "give the path of a recipe (.toml)") from None
+    try:
+        table = cast(Table, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(str(path), f"is not TOML: {error}") from None
+    if "stage" in table:
+        table["stage"] = _anchor(table["stage"], path.parent.resolve())
+    for override in overrides or []:
+        _apply(table, override)
+    return parse(table)
+
+
+def parse(table: Table) -> Recipe:
+    """Check a recipe given as nested dictionaries."""
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise _explain(error, table) from None
+    _check_references(recipe)
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as TOML with every default written out; unset options (`None`) are left out."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _anchor(value: JsonValue, folder: Path) -> JsonValue:
+    """Make path-like strings absolute: those that exist under `folder`, or that begin like a path."""
+    if isinstance(value, dict):
+        return {_anchored(key, folder): _anchor(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anchor(item, folder) for item in value]
+    return _anchored(value, folder) if isinstance(value, str) else value
+
+
+def _anchored(text: str, folder: Path) -> str:
+    if not text or text.startswith("@"):
+        return text
+    path, colon, name = text.partition(":") if ".py:" in text else (text, "", "")
+    like_a_path = colon or text.startswith(("./", "../", "/", "~")) or ("/" in text and (folder / path).exists())
+    like_a_path = like_a_path or Path(path).suffix in {".jsonl", ".json", ".csv", ".parquet", ".txt", ".gz"}
+    return str((folder / Path(path).expanduser()).resolve()) + colon + name if like_a_path else text
+
+
+def _apply(table: Table, override: str) -> None:
+    """Set one `a.b.c=value`; the value is TOML, or a bare string when it is not."""
+    key, equals, text = override.partition("=")
+    parts = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|([^."]+)', key.strip())]
+    if not equals or not parts or ".".join(parts) != key.strip().replace('"', ""):
+        raise RecipeError(override, "is not an override", "write key=value, as in stage.ppo.optim.lr=3e-6")
+    try:
+        value = cast(JsonValue, tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = [_anchored(part, Path.cwd()) if ".py:" in part else part for part in parts]
+    for parent in parents:
+        table = cast(Table, table.setdefault(parent, {}))
+        if not isinstance(table, dict):
+            raise RecipeError(key, f"'{parent}' is a value, not a table")
+    table[last] = _anchor(value, Path.cwd())
+
+
+def _explain(error: ValidationError, table: Table) -> RecipeError:
+    """The first mistake, in the words of the recipe rather than of pydantic."""
+    # An unknown key is most often the cause of the other mistakes (a misspelled key is also a missing one).
+    mistake = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    if mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        where = ".".join(map(str, mistake["loc"]))
+        given = cast(dict[str, JsonValue], mistake["input"]).get("kind", "")
+        return RecipeError(f"{where}.kind", *unknown("kind", str(given), list(KINDS)))
+    at, section = _locate(mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        known = list(section.model_fields) if section else []
+        return RecipeError(at, *unknown("key", str(mistake["loc"][-1]), known))
+    if mistake["type"] == "missing":
+        return RecipeError(at, "is missing", "add it to the recipe")
+    said = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] in {"dict_type", "model_type", "model_attributes_type"}:
+        said = "this must be a table, { key = value }"
+    if mistake["type"] == "too_short":
+        said = "this must not be empty"
+    given = mistake["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return RecipeError(at, said[0].lower() + said[1:] + shown)
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key of a pydantic location without the tags of unions, and the section that holds its last part."""
+    section: type[BaseModel] | None = Recipe
+    names: list[str] = []
+    for depth, part in enumerate(loc):
+        if depth == 2 and loc[0] == "stage" and part in KINDS:
+            section = KINDS[str(part)]
+            continue
+        if part in {"fraction", "sources"} and names[-1] == "eval_data":
+            continue
+        names.append(str(part))
+        if depth == len(loc) - 1:
+            break
+        field = section.model_fields.get(str(part)) if section else None
+        section = _section_of(field.annotation) if field else section
+        section = DpoParams if part == "params" and section is None else section
+    return ".".join(names), section
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    """The section inside an annotation such as `Source | None` or `list[Source]`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_of(part) for part in typing.get_args(annotation))
+    return next((section for section in found if section), None)
+
+
+# ----------------------------------------------------------------------------------------------------------- references
+
+
+def references(stage: Stage) -> list[tuple[str, str]]:
+    """The earlier stages that a stage reads, as (key, name)."""
+    found: list[tuple[str, str]] = []
+    for key in ("model", "reference"):
+        value = getattr(stage, key, None)
+        found += [(key, value)] if value else []
+    if isinstance(stage, Policy):
+        found.append(("params.critic", stage.params.critic))
+    if isinstance(stage, Evaluate):
+        found += [(f"models.{name}", model) for name, model in stage.models.items()]
+    for key in ("rewards", "eval_rewards"):
+        found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
+    return [(key, value[1:]) for key, value in found if value.startswith("@")]
+
+
+def _check_references(recipe: Recipe) -> None:
+    """Every `@name` is an earlier stage that makes a model of the right kind."""
+    earlier: list[str] = []
+    for name, stage in recipe.stage.items():
+        for key, target in references(stage):
+            where = f"stage.{name}.{key}"
+            if target in recipe.stage and target not in earlier:
+                raise RecipeError(where, f"'@{target}' is not made before this stage", "move it up in the file")
+            if target not in earlier:
+                raise RecipeError(where, *unknown("stage", target, earlier))
+            _check_kind(where, target, key, recipe.stage[target].kind, stage.kind)
+        earlier.append(name)
+
+
+def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None:
+    scores = "rewards." in key or key == "params.critic"
+    if kind == "evaluate" or (scores and key != "params.critic" and kind != "reward"):
+        wanted = "a reward stage" if scores else "a stage that makes a model"
+        raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
+    if not scores and kind == "reward" and user != "reward":
+        raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")
