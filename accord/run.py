@@ -187,12 +187,19 @@ def read_json(path: Path) -> dict[str, JsonValue]:
         ) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` once the block has written it."""
     with writing(path):
         draft = path.with_name(f".{path.name}.draft")
-        draft.write_text(text, encoding="utf-8")
+        yield draft
         draft.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    with new_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:

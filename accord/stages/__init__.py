@@ -123,7 +123,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
     for name, stage in recipe.stage.items():
         found[name] = digest(
             {
-                "settings": stage.model_dump(mode="json", exclude=cast("dict[str, bool]", NOT_RESULTS)),
+                "settings": _moveable(stage.model_dump(mode="json", exclude=cast("dict[str, bool]", NOT_RESULTS))),
                 "seed": recipe.seed,
                 "stages": {key: found[target] for key, target in references(stage)},
                 "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(sources(stage))},
@@ -132,6 +132,15 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
             }
         )
     return found
+
+
+def _moveable(settings: object) -> object:
+    """Settings with the names of files instead of their paths: their contents count, not where they lie."""
+    if isinstance(settings, dict):
+        return {_moveable(key): _moveable(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_moveable(value) for value in settings]
+    return Path(settings).name if isinstance(settings, str) and settings.startswith("/") else settings
 
 
 def _model_print(model: str) -> str:

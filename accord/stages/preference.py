@@ -17,7 +17,7 @@ from accord.model import Roles, load_policy, save_model
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
 from accord.recipe import Preference
-from accord.run import writing
+from accord.run import new_file
 from accord.stages.fit import Context, fit, state_folder
 from accord.stages.sft import limits_of, note_data, steps
 
@@ -77,9 +77,8 @@ def add_reference(
     if values is None:
         reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
         values = reference_logp(context, Roles(policy=context.engine.place(reference)), groups, tokenizer, stage)
-        with writing(path):
-            torch.save(values, path.with_suffix(".draft"))
-            path.with_suffix(".draft").replace(path)
+        with new_file(path) as draft:
+            torch.save(values, draft)
     for row, of_row in zip(rows, values.split(lengths), strict=True):
         row.extra["ref_logp"] = of_row.tolist()
 
