@@ -105,10 +105,10 @@ def prompts(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence
     Earlier answers are cut out the same way as there, so sampling continues what training has seen.
     """
     asked = [Example(messages=[*turns, {"role": "assistant", "content": "x"}], train="last") for turns in conversations]
-    return [row.tokens[: _last_answer(row)] for row in rows(tokenizer, asked)]
+    return [row.tokens[: answer_start(row)] for row in rows(tokenizer, asked)]
 
 
-def _last_answer(row: Row) -> int:
+def answer_start(row: Row) -> int:
     """Where the last trained stretch begins."""
     start = len(row.train)
     while start and row.train[start - 1]:

@@ -21,9 +21,8 @@ from accord.run import append, write_json
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score
-from accord.stages.fit import Context
+from accord.stages.fit import Context, note_data
 from accord.stages.policy import open_rewards
-from accord.stages.sft import note_data
 from accord.suites import Suite, resolve
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord import demo
 from accord.console import Progress as Line
-from accord.data.batch import Batch
+from accord.console import say
+from accord.data.batch import Batch, Group, collate, order
+from accord.data.prepare import Limits, Loaded
 from accord.engine import Engine, Learner, Progress, schedule
 from accord.errors import Interrupted
+from accord.model import context_of, load_config
 from accord.objectives import Objective
-from accord.recipe import Optim, Stage
+from accord.recipe import Optim, Stage, Trained
 from accord.run import Run, StageFolder
 
 
@@ -121,6 +124,30 @@ def fit(
         if stopping:
             raise Interrupted(context.where, f"stopped at step {progress.step} of {total}, state saved",
                               "run the same command to go on")  # fmt: skip
+
+
+def steps(groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int) -> Iterator[Step]:
+    """Batches of groups without end, from step `start` on."""
+    for index in order(len(groups), batch_size, seed=seed, start=start):
+        yield Step([collate([groups[i] for i in index], pad)])
+
+
+def limits_of(stage: Trained, path: str, context: Context) -> Limits:
+    """How long a row may be: as the stage says, at most what the model takes."""
+    longest = context_of(load_config(path, f"{context.where}.model"))
+    return Limits(min(stage.max_tokens or longest, longest), stage.truncate == "cut")
+
+
+def note_data(context: Context, train: Loaded, kept: int, held: Loaded | None, held_kept: int) -> None:
+    """Write down, and say, how many records a stage uses and what was left out."""
+    report = {"train": train.report(kept)} | ({"eval": held.report(held_kept)} if held else {})
+    context.folder.note(data=report)
+    for name, loaded, count in (("data", train, kept), ("eval_data", held, held_kept)):
+        if loaded is None:
+            continue
+        say(f"{context.name:<10} {name}: {count} kept of {count + loaded.dropped.total}")
+        for reason, dropped in loaded.dropped.reasons.items():
+            say(f"{'':<10}   left out, {reason}: {dropped.count}, as {dropped.example}")
 
 
 def state_folder(context: Context, tags: dict[str, int] | None = None) -> Path:

@@ -32,8 +32,7 @@ from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
 from accord.score.model import normalisation, open_reward
-from accord.stages.fit import Context, Step, fit, state_folder
-from accord.stages.sft import limits_of, note_data
+from accord.stages.fit import Context, Step, fit, limits_of, note_data, state_folder
 
 
 @dataclass

@@ -18,8 +18,7 @@ from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
 from accord.recipe import Preference
 from accord.run import new_file
-from accord.stages.fit import Context, fit, state_folder
-from accord.stages.sft import limits_of, note_data, steps
+from accord.stages.fit import Context, fit, limits_of, note_data, state_folder, steps
 
 
 def run(context: Context, stage: Preference) -> None:

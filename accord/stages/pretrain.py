@@ -14,8 +14,8 @@ from accord.data.tokenizer import load_tokenizer
 from accord.engine import seed_all
 from accord.model import save_model
 from accord.recipe import Pretrain, Shape
-from accord.stages.fit import Context
-from accord.stages.sft import fit_likelihood, note_data
+from accord.stages.fit import Context, note_data
+from accord.stages.sft import fit_likelihood
 
 
 def run(context: Context, stage: Pretrain) -> None:

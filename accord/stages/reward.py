@@ -21,8 +21,7 @@ from accord.model import Roles, load_scorer, save_model
 from accord.objectives.reward import bradley_terry, reward_of
 from accord.recipe import Reward
 from accord.run import read_rows, write_text
-from accord.stages.fit import Context, fit, state_folder
-from accord.stages.sft import limits_of, note_data, steps
+from accord.stages.fit import Context, fit, limits_of, note_data, state_folder, steps
 
 
 def run(context: Context, stage: Reward) -> None:
