@@ -155,13 +155,20 @@ class Compute(Section):
 class Stage(Section):
     """What every stage has."""
 
+    seed: int | None = None
+    """Of new heads, orders and samples; unset takes the recipe's. Reward models that check one another need different ones."""
+
+
+class Fitted(Stage):
+    """What every stage has that fits a model."""
+
     save: Positive = 50
     """Steps between saved states, from which an interrupted stage resumes."""
     eval: Positive | None = None
     """Steps between evaluations on `eval_data`; unset means about ten over the run."""
 
 
-class Trained(Stage):
+class Trained(Fitted):
     """What every stage has that fits a model to records."""
 
     model: str
@@ -194,7 +201,7 @@ class Shape(Section):
         return self
 
 
-class Pretrain(Stage):
+class Pretrain(Fitted):
     """A small base model from scratch: byte-pair tokenizer and Llama, next-token loss on plain text."""
 
     kind: Literal["pretrain"] = "pretrain"

@@ -159,7 +159,7 @@ def test_mistakes(key: str, value: object, message: str):
 def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
     recipe = changed("stage sft", {"kind": "sft", "modle": "x", "data": "a/b"})
     assert said(recipe).startswith(
-        "stage.sft.modle: unknown key 'modle'; did you mean 'model'?; known: save, eval, model"
+        "stage.sft.modle: unknown key 'modle'; did you mean 'model'?; known: seed, save, eval, model"
     )
 
 
@@ -308,7 +308,7 @@ def test_a_dumped_recipe_is_the_same_recipe_anywhere(file: Path, tmp_path: Path)
 DATA = "data.config data.limit data.map data.on_error data.part data.source data.split"
 COMMON = (
     f"{DATA} {DATA.replace('data.', 'eval_data.')} eval kind optim.batch_size optim.betas optim.clip optim.epochs "
-    "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.steps optim.warmup optim.weight_decay save"
+    "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.steps optim.warmup optim.weight_decay save seed"
 )
 REWARDS = "rewards.combine rewards.penalty rewards.weight"
 # Options are a promise: whoever adds, renames or removes one changes this list too.
@@ -321,8 +321,8 @@ OPTIONS = {
     "params.critic params.critic_lr params.critic_warmup params.epochs params.gamma params.kl params.kl_budget "
     "params.kl_horizon params.kl_target params.lam params.missing_eos params.value_clip params.value_coef params.whiten "
     "reference rollout.batch_size rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
-    "evaluate": f"{DATA} {REWARDS} baseline eval kind max_tokens micro_tokens models sampling.max_new_tokens "
-    "sampling.temperature save suites",
+    "evaluate": f"{DATA} {REWARDS} baseline kind max_tokens micro_tokens models sampling.max_new_tokens "
+    "sampling.temperature seed suites",
 }
 
 

@@ -19,7 +19,7 @@ from accord.engine import Engine, Learner, Progress, schedule
 from accord.errors import Interrupted
 from accord.model import context_of, load_config
 from accord.objectives import Objective
-from accord.recipe import Optim, Stage, Trained
+from accord.recipe import Fitted, Optim, Trained
 from accord.run import Run, StageFolder
 
 
@@ -40,8 +40,9 @@ class Context:
 
     @property
     def seed(self) -> int:
-        """The run's seed."""
-        return self.run.recipe.seed
+        """The stage's seed, or the recipe's."""
+        own = self.run.recipe.stage[self.name].seed
+        return self.run.recipe.seed if own is None else own
 
     def path(self, reference: str) -> str:
         """The folder or hub id that a model reference stands for."""
@@ -86,7 +87,7 @@ def fit(
     objective: Objective,
     *,
     params: dict[str, object],
-    stage: Stage,
+    stage: Fitted,
     optim: Optim,
     total: int,
     progress: Progress,
