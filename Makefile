@@ -10,7 +10,7 @@ quickstart: $(VENV)/installed      ## base model -> SFT -> reward model -> PPO a
 	$(BIN)/accord run recipes/quickstart.toml
 
 test: lint types                   ## style, types, tests
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n auto --durations=10
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from accord.data.batch import Batch, Unit
+from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.model import Output, Outputs, Roles, token_kl
 from accord.objectives import Objective
@@ -123,7 +123,7 @@ class Engine:
                 loss = objective(out, micro, **params)
                 total = torch.stack([w * value / counts[unit] for value, unit, w in loss.terms.values()]).sum()
                 _add(totals, "loss", total.detach() * weight)
-                for name, (value, unit) in loss.sums().items():
+                for name, (value, unit) in loss.reported().items():
                     _add(totals, name, value.detach() * (weight / counts[unit]))
                 # Data-parallel wrappers average gradients over processes; the sum is wanted.
                 self.accelerator.backward(total * (weight * self.accelerator.num_processes))
@@ -173,24 +173,20 @@ class Engine:
         *,
         micro_tokens: int,
     ) -> dict[str, float]:
-        """An objective's terms and metrics over held-out batches, each averaged over all its units."""
-        totals: dict[str, float] = {}
-        units: dict[str, Unit] = {}
-        weights: dict[str, float] = {}
-        seen: dict[Unit, int] = {}
+        """Loss and metrics over held-out batches, each averaged over all its units."""
+        means: dict[str, float] = {"loss": 0.0}
+        every = [batch.counts() for batch in batches]
+        seen = {unit: sum(counts[unit] for counts in every) for unit in every[0]}
         for batch in batches:
-            for unit, count in batch.counts().items():
-                seen[unit] = seen.get(unit, 0) + count
             for rows in batch.micro(micro_tokens):
                 micro = batch.select(rows).to(self.device)
                 with self.autocast():
                     loss = objective(Outputs(roles(micro, tuple(objective.outputs))), micro, **params)
-                for name, (value, unit) in loss.sums().items():
-                    totals[name] = totals.get(name, 0.0) + float(value)
-                    units[name] = unit
-                weights |= {name: term[2] for name, term in loss.terms.items()}
-        means = {name: totals[name] / seen[units[name]] for name in totals}
-        return {**means, "loss": sum(weight * means[name] for name, weight in weights.items())}
+                for value, unit, weight in loss.terms.values():
+                    means["loss"] += weight * float(value) / seen[unit]
+                for name, (value, unit) in loss.reported().items():
+                    means[name] = means.get(name, 0.0) + float(value) / seen[unit]
+        return means
 
     def _map(
         self, batch: Batch, function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int

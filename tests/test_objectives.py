@@ -56,8 +56,9 @@ def noise(*shape: int, seed: int) -> Tensor:
 
 def sums_of(loss: Loss, unit: Unit) -> dict[str, float]:
     """All sums of a loss, which are to be averaged over one unit."""
-    assert {of for _, of in loss.sums().values()} == {unit}
-    return {name: value.item() for name, (value, _) in loss.sums().items()}
+    sums = {name: (value, of) for name, (value, of, _) in loss.terms.items()} | loss.metrics
+    assert {of for _, of in sums.values()} == {unit}
+    return {name: value.item() for name, (value, _) in sums.items()}
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (1.0, 1.0), (0.9, 0.5), (0.99, 0.0), (0.0, 0.9)])

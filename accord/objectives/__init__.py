@@ -29,9 +29,10 @@ class Loss:
     terms: dict[str, Term]
     metrics: dict[str, Sum] = field(default_factory=dict)
 
-    def sums(self) -> dict[str, Sum]:
-        """Terms without their weights, and metrics: all that is to be averaged and reported."""
-        return {**{name: (value, unit) for name, (value, unit, _) in self.terms.items()}, **self.metrics}
+    def reported(self) -> dict[str, Sum]:
+        """What is to be averaged and shown beside the loss: metrics, and the terms where there is more than one."""
+        terms = self.terms if len(self.terms) > 1 else {}
+        return {**{name: (value, unit) for name, (value, unit, _) in terms.items()}, **self.metrics}
 
 
 class Function(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -9,17 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias, cast
 
 from accord import demo
 from accord.console import Progress as Line
 from accord.console import say
-from accord.data.batch import Batch, Group, collate, order
+from accord.data.batch import Batch, Group, collate, order, step_count
 from accord.data.prepare import Limits, Loaded
 from accord.engine import Engine, Learner, Progress, schedule
 from accord.errors import Interrupted
-from accord.model import context_of, load_config
+from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
-from accord.recipe import Fitted, Optim, Trained
+from accord.recipe import Fitted, Optim, Preference, Pretrain, Reward, Sft, Trained
 from accord.run import Run, StageFolder
 
 
@@ -77,7 +79,8 @@ class Step:
     params: dict[str, object] = field(default_factory=dict)  # on top of the stage's
 
 
-Evaluation = Callable[[int], dict[str, float]]
+Evaluation: TypeAlias = Callable[[int], dict[str, float]]
+Offline: TypeAlias = Pretrain | Sft | Reward | Preference  # stages that fit to records as they are
 
 
 def fit(
@@ -125,6 +128,53 @@ def fit(
         if stopping:
             raise Interrupted(context.where, f"stopped at step {progress.step} of {total}, state saved",
                               "run the same command to go on")  # fmt: skip
+
+
+def fit_groups(
+    context: Context,
+    stage: Offline,
+    roles: Roles,
+    objective: Objective,
+    groups: Sequence[Group],
+    held: Sequence[Group],
+    *,
+    pad: int,
+    seed: int,
+    params: dict[str, object] | None = None,
+    tags: dict[str, int] | None = None,
+    done: dict[str, int] | None = None,
+) -> dict[str, float]:
+    """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`.
+
+    `done` are the sizes of the log files before this fit, where a stage makes several (`tags` tell them apart).
+    """
+    engine, optim = context.engine, stage.optim
+    learner = engine.learner(roles, optim)
+    progress = engine.load_state(learner, state_folder(context, tags))
+    context.folder.cut_back(progress.sizes or done or {})
+    batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
+
+    def evaluate(_: int) -> dict[str, float]:
+        found = engine.evaluate(learner.roles, batches, objective, params or {}, micro_tokens=optim.micro_tokens)
+        if stage.kind in {"sft", "pretrain"}:
+            found["perplexity"] = math.exp(min(found["loss"], 700))
+        progress.memory["last"] = found
+        return {f"eval/{name}": value for name, value in found.items()}
+
+    fit(
+        context,
+        learner,
+        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step),
+        objective,
+        params=params or {},
+        stage=stage,
+        optim=optim,
+        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
+        progress=progress,
+        evaluate=evaluate if held else None,
+        tags=tags,
+    )
+    return cast(dict[str, float], progress.memory.get("last", {}))
 
 
 def steps(groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int) -> Iterator[Step]:

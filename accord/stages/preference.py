@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group, collate, step_count
+from accord.data.batch import Group, collate
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
 from accord.model import Roles, load_policy, save_model
@@ -18,7 +18,7 @@ from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
 from accord.recipe import Preference
 from accord.run import new_file
-from accord.stages.fit import Context, fit, limits_of, note_data, state_folder, steps
+from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
 def run(context: Context, stage: Preference) -> None:
@@ -36,32 +36,13 @@ def run(context: Context, stage: Preference) -> None:
     if "ref_logp" in objective.needs:
         add_reference(context, stage, tokenizer, [*groups, *held_groups])
 
-    engine, optim = context.engine, stage.optim
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model")
-    learner = engine.learner(Roles(policy=policy), optim)
-    progress = engine.load_state(learner, state_folder(context))
-    context.folder.cut_back(progress.sizes)
-    pad = pad_id(tokenizer)
-    batches = [collate(held_groups[i : i + 64], pad) for i in range(0, len(held_groups), 64)]
-
-    def evaluate(_: int) -> dict[str, float]:
-        found = engine.evaluate(learner.roles, batches, objective, params, micro_tokens=optim.micro_tokens)
-        context.folder.note(result=found)
-        return {f"eval/{name}": value for name, value in found.items()}
-
-    fit(
-        context,
-        learner,
-        steps(groups, pad, optim.batch_size, seed=context.seed, start=progress.step),
-        objective,
+    result = fit_groups(
+        context, stage, Roles(policy=policy), objective, groups, held_groups, pad=pad_id(tokenizer), seed=context.seed,
         params=params,
-        stage=stage,
-        optim=optim,
-        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
-        progress=progress,
-        evaluate=evaluate if held_groups else None,
-    )
+    )  # fmt: skip
+    context.folder.note(result=result)
     save_model(policy, tokenizer, context.folder.model)
 
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group, collate, step_count
+from accord.data.batch import Group, collate
 from accord.data.records import Pair, bucket
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
@@ -21,7 +21,7 @@ from accord.model import Roles, load_scorer, save_model
 from accord.objectives.reward import bradley_terry, reward_of
 from accord.recipe import Reward
 from accord.run import read_rows, write_text
-from accord.stages.fit import Context, fit, limits_of, note_data, state_folder, steps
+from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
 def run(context: Context, stage: Reward) -> None:
@@ -60,37 +60,18 @@ def fit_member(
     done = cast(dict[str, dict[str, int]], context.folder.record.get("fits", {}))
     if f"{name}-{number}" in done:
         return
-    engine, optim = context.engine, stage.optim
     seed = context.seed + 1000 * number + (500 if name == "fold" else 0)
     seed_all(seed)
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed)
-    learner = engine.learner(Roles(scorer=scorer), optim)
-    progress = engine.load_state(learner, state_folder(context, tags))
-    context.folder.cut_back(progress.sizes or (list(done.values())[-1] if done else {}))
-    pad = pad_id(tokenizer)
-    batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
-
-    def evaluate(_: int) -> dict[str, float]:
-        found = engine.evaluate(learner.roles, batches, bradley_terry, {}, micro_tokens=optim.micro_tokens)
-        return {f"eval/{name}": found[name] for name in ("loss", "accuracy", "margin")}
-
-    fit(
-        context,
-        learner,
-        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step),
-        bradley_terry,
-        params={},
-        stage=stage,
-        optim=optim,
-        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
-        progress=progress,
-        evaluate=evaluate if held else None,
-        tags=tags,
-    )
+    roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
+    fit_groups(
+        context, stage, roles, bradley_terry, groups, held, pad=pad, seed=seed, tags=tags,
+        done=list(done.values())[-1] if done else {},
+    )  # fmt: skip
     if held:
-        write_scores(context, stage, learner.roles, held, held_pairs, pad, f"{name}-{number}")
+        write_scores(context, stage, roles, held, held_pairs, pad, f"{name}-{number}")
     if name == "member":
-        normalise(context, stage, scorer, learner.roles, groups, pad)
+        normalise(context, stage, scorer, roles, groups, pad)
         save_model(scorer, tokenizer, context.folder.path / ("model" if number == 0 else f"model-{number}"))
     context.folder.note(fits={**done, f"{name}-{number}": context.folder.sizes()})
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group, Row, collate, step_count
+from accord.data.batch import Group, Row
 from accord.data.chat import answer_start
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import seed_all
@@ -17,7 +16,7 @@ from accord.objectives.likelihood import sft
 from accord.recipe import Pretrain, Sft
 from accord.sampler import Ask
 from accord.sampler.local import LocalSampler
-from accord.stages.fit import Context, fit, limits_of, note_data, state_folder, steps
+from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
 def run(context: Context, stage: Sft) -> None:
@@ -55,31 +54,10 @@ def fit_likelihood(
     held: Sequence[Group],
 ) -> None:
     """Fit a language model to the train tokens of `groups` and save it."""
-    engine, optim = context.engine, stage.optim
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model")
-    learner = engine.learner(Roles(policy=policy), optim)
-    progress = engine.load_state(learner, state_folder(context))
-    context.folder.cut_back(progress.sizes)
-    pad = pad_id(tokenizer)
-    batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
-
-    def evaluate(_: int) -> dict[str, float]:
-        loss = engine.evaluate(learner.roles, batches, sft, {}, micro_tokens=optim.micro_tokens)["nll"]
-        found = {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 700))}
-        context.folder.note(result={"loss": loss, "perplexity": found["eval/perplexity"]})
-        return found
-
-    fit(
-        context,
-        learner,
-        steps(groups, pad, optim.batch_size, seed=context.seed, start=progress.step),
-        sft,
-        params={},
-        stage=stage,
-        optim=optim,
-        total=step_count(len(groups), optim.batch_size, epochs=optim.epochs, steps=optim.steps),
-        progress=progress,
-        evaluate=evaluate if held else None,
+    result = fit_groups(
+        context, stage, Roles(policy=policy), sft, groups, held, pad=pad_id(tokenizer), seed=context.seed
     )
+    context.folder.note(result=result)
     save_model(policy, tokenizer, context.folder.model)
