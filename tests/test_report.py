@@ -138,6 +138,13 @@ def test_reward_up_and_gold_not_is_called_hacking(tmp_path: Path, reward: object
     assert (page.count('<p class="warning">Reward up, truth not: reward hacking. ppo') == 1) == warned
 
 
+@pytest.mark.parametrize(("gold", "warned"), [((1.0, 0.0), False), ((0.8, 0.04), True)])
+def test_gold_that_cannot_rise_is_no_hacking(tmp_path: Path, gold: tuple[float, float], warned: bool) -> None:
+    sft = {"demo/reward": (0.3, 0.05), "demo/gold": (1.0, 0.0)}
+    page = compare(tmp_path, sft=sft, ppo={"demo/reward": (0.9, 0.05), "demo/gold": gold})
+    assert ("reward hacking" in page) == warned
+
+
 def test_hacking_is_found_in_any_trial_and_said_once_for_each_model(tmp_path: Path) -> None:
     sft = {f"demo{way}/{name}": (0.2, 0.02) for way in ("", "@greedy") for name in ("gold", "reward")}
     dpo = sft | {"demo/reward": (0.9, 0.02), "demo@greedy/reward": (0.9, 0.02)}

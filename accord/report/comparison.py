@@ -207,6 +207,8 @@ def _warnings(compared: Comparison) -> Iterator[str]:
             reward, gold = (_gap(trial, compared.baseline, model, name) for name in ("reward", "gold"))
             if not reward or not gold or reward.errors is None or reward.errors <= CLEAR:
                 continue
+            if gold.value >= 0 and trial.metrics["gold"][compared.baseline].value >= 1:
+                continue  # every answer of the baseline was right already: gold had nowhere to rise
             risen = gold.value > 0 if gold.errors is None else gold.errors > CLEAR
             if not risen:
                 place = f" ({trial.suite}, {trial.sampling})" if at else ""
