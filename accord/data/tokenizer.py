@@ -61,7 +61,7 @@ def _mend_pad(tokenizer: PreTrainedTokenizerBase, path: str | Path, where: str) 
     if free:
         tokenizer.pad_token = free[0]
         return
-    config = _config(path)
+    config = _settings(path, AutoConfig, "config.json")
     rows = config.get("vocab_size")
     if "quantization_config" in config and isinstance(rows, int) and len(tokenizer) >= rows:
         raise ModelError(
@@ -95,7 +95,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, path: str | Path | None = None)
     """The tokens that end an answer: EOS, those of the model's generation config, and the template's end of turn."""
     ids = {end_id(tokenizer)}
     if path is not None:
-        listed = _generation(path).get("eos_token_id")
+        listed = _settings(path, GenerationConfig, "generation_config.json").get("eos_token_id")
         ids |= {number for number in (listed if isinstance(listed, list) else [listed]) if isinstance(number, int)}
     if tokenizer.chat_template:
         ids.add(end_of_turn(tokenizer))
@@ -121,27 +121,13 @@ def token_lists(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special
     return cast(list[list[int]], tokenizer(texts, add_special_tokens=special)["input_ids"])
 
 
-def _config(path: str | Path) -> dict[str, object]:
-    """The model's config.json, of a folder or of the hub; empty where there is none."""
+def _settings(path: str | Path, kind: type[AutoConfig] | type[GenerationConfig], file: str) -> dict[str, object]:
+    """A model's config.json or generation_config.json, of a folder or of the hub; empty where there is none."""
     folder = Path(path)
     if folder.is_dir():
-        return _read(folder / "config.json")
+        found = folder / file
+        return json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
     try:
-        return AutoConfig.from_pretrained(str(path)).to_dict()
+        return kind.from_pretrained(str(path)).to_dict()
     except (OSError, ValueError):
         return {}
-
-
-def _generation(path: str | Path) -> dict[str, object]:
-    """The model's generation_config.json, of a folder or of the hub; empty where there is none."""
-    folder = Path(path)
-    if folder.is_dir():
-        return _read(folder / "generation_config.json")
-    try:
-        return GenerationConfig.from_pretrained(str(path)).to_dict()
-    except (OSError, ValueError):
-        return {}
-
-
-def _read(path: Path) -> dict[str, object]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
