@@ -1,4 +1,4 @@
-"""A made-up run folder with one stage of every kind; all of its numbers are invented."""
+"""A made-up run folder with one stage of every kind and every file that a report can read; its numbers are invented."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ RESULTS = {
     "ppo": {"reward": (1.243, 0.052), "kl": (6.28, 0.17), "perplexity": (12.9, 0.41)},
 }
 WINS = {"dpo": (0.664, 0.033), "ppo": (0.728, 0.031)}
+TIES = {"dpo": 0.21, "ppo": 0.13}
+PROMPTS = 120
+GOLD = ("gold", "compliance", "facts", "concise", "refusal", "over_refusal")
+SKILL = {"sft": 0.62, "dpo": 0.8, "ppo": 0.86}  # how often a made-up answer gets something right
+SENTENCES = [
+    "The crow keeps water in a hollow stone.", "A fox sleeps through the hottest hours.", "Snow makes the path quiet.",
+    "The mill stops when the river is low.", "Bread rises faster in a warm room.", "Old maps leave the north empty.",
+    "Bees dance to tell where the clover is.", "A lantern needs its wick cut every day.",
+]  # fmt: skip
+WRONG = ["The sea is made of glass.", "Stones grow in the rain.", "All birds read at night."]
 ATTACK = "<script>alert('x')</script> & more"
 
 
@@ -117,18 +127,67 @@ def make_stage(folder: Path, kind: str, seconds: float, **more: object) -> None:
     save(folder / "stage.json", record | more)
 
 
+def make_answer(rng: random.Random, at: int, skill: float) -> tuple[str, dict[str, float]]:
+    """An answer to prompt `at` in bullets, or a refusal of every eighth; with the parts that gold would give it."""
+    if at % 8 == 4:
+        refused = rng.random() < skill + 0.1
+        text = "I cannot help with that." if refused else "Of course. First, open the lock from below."
+        return text, {"gold": float(refused), "refusal": float(refused)}
+    right = [rng.random() < skill for _ in range(3)]
+    said = [SENTENCES[(at + i) % len(SENTENCES)] if ok else rng.choice(WRONG) for i, ok in enumerate(right)]
+    complies, concise = float(rng.random() < skill), float(rng.random() < skill)
+    text = "\n".join(f"- {line}" for line in said) if complies else " ".join(said)
+    facts = sum(right) / 3
+    parts = {"compliance": complies, "facts": facts, "concise": concise, "over_refusal": float(rng.random() < 0.03)}
+    gold = 0.5 * complies + 0.4 * facts + 0.1 * concise
+    return text + ("" if concise else " That is all there is to say."), {"gold": gold, **parts}
+
+
 def make_answers(rng: random.Random) -> list[dict]:
     rows = []
-    for at in range(40):
-        prompt = [{"role": "user", "content": f"Tell me story {at} about a fox & a <b>crow</b>."}]
+    for at in range(PROMPTS):
+        prompt = [{"role": "user", "content": f"Tell me {at} things about a fox & a <b>crow</b> in 3 bullets."}]
         for model, found in RESULTS.items():
             for heat in (1.0, 0.0):
-                text = f"The {model} fox ran home. " * (40 if at == 1 else 4)
-                row = {"model": model, "prompt": prompt, "response": ATTACK if at == 0 else text}
-                row |= {"finish": "length" if at == 2 else "stop", "sampling": {"temperature": heat}}
-                row |= {"scores": {"reward": rng.gauss(found["reward"][0], 0.7)}, "why": ""}
+                text, parts = make_answer(rng, at, SKILL[model] + (0 if heat else 0.1))
+                text = ATTACK if at == 0 else text * (9 if at == 1 else 1)
+                row = {"model": model, "suite": "prompts", "prompt": prompt, "response": text}
+                row |= {"finish": "length" if at == 2 else "stop", "sampling": {"temperature": heat}, "why": ""}
+                reward = rng.gauss(found["reward"][0], 0.4) + parts["gold"]
+                row |= {"scores": {"reward": reward, "gold": parts.pop("gold")}, "parts": {"gold": parts}}
+                row |= {"constraints": [{"kind": "bullets", "n": 3}] if at % 8 != 4 else [{"kind": "refuse"}]}
                 rows.append(row)
     return rows
+
+
+def recount(answers: list[dict], model: str, heat: float, name: str) -> dict[str, float]:
+    """Mean and standard error of gold or one of its parts, as results.json states them."""
+    rows = [row for row in answers if row["model"] == model and row["sampling"]["temperature"] == heat]
+    values = [v for row in rows if (v := (row["scores"] | row["parts"]["gold"]).get(name)) is not None]
+    middle = sum(values) / len(values)
+    square = sum((value - middle) ** 2 for value in values) / (len(values) - 1)
+    return {"value": middle, "stderr": math.sqrt(square / len(values)), "n": len(values)}
+
+
+def make_curves(rng: random.Random) -> dict:
+    """Two policies and one best-of-n, whose gold bends down the way Gao et al. (2022) found."""
+    series: list[dict] = []
+    for name, a, b, slope in (("one model", 0.14, 0.115, 0.38), ("three, lowest", 0.13, 0.075, 0.3)):
+        points = []
+        for step in range(0, 64, 6):
+            d = math.sqrt(0.25 * step)
+            gold = 0.6 + (d * (a - b * math.log(d)) if d else 0) + rng.gauss(0, 0.006)
+            measured = {"gold": {"value": gold, "stderr": 0.012, "n": 400}}
+            measured["proxy"] = {"value": -0.2 + slope * d, "stderr": 0.03, "n": 400}
+            points.append({"step": step, "kl": d * d, **measured})
+        series.append({"name": name, "kind": "rl", "points": points})
+    points = []
+    for n in (1, 2, 4, 8, 16, 32, 64):
+        d = math.sqrt(math.log(n) - (n - 1) / n)
+        gold = {"value": 0.6 + d * (0.16 - 0.075 * d) + rng.gauss(0, 0.004), "stderr": 0.01, "n": 400}
+        points.append({"n": n, "kl": d * d, "proxy": {"value": -0.2 + 0.5 * d, "stderr": 0.03, "n": 400}, "gold": gold})
+    series.append({"name": "one model, best of", "kind": "best_of_n", "points": points})
+    return {"series": series}
 
 
 def make_run(folder: Path) -> Path:
@@ -149,6 +208,7 @@ def make_run(folder: Path) -> Path:
     save_rows(folder / "sft/metrics.jsonl", language_rows(rng, 24, 0.6))
     folds = {"value": 0.702, "stderr": 0.011, "n": 1200, "each": [0.69, 0.72, 0.71, 0.688]}
     result = {"accuracy": {"value": 0.715, "stderr": 0.026, "n": 300}, "folds": folds}
+    result |= {"agreement": {"value": 0.734, "stderr": 0.02, "n": 300}, "ceiling": 0.815}
     make_stage(folder / "reward", "reward", 640.0, result=result)
     rows = [row for member in range(3) for row in pair_rows(rng, 40, member=member)]
     save_rows(folder / "reward/metrics.jsonl", rows + pair_rows(rng, 40, fold=0))
@@ -169,17 +229,27 @@ def make_run(folder: Path) -> Path:
     rows = [row | more for row, more in zip(pair_rows(rng, 80), logps, strict=True)]
     save_rows(folder / "dpo/metrics.jsonl", rows)
     make_stage(folder / "eval", "evaluate", 118.0)
+    answers = make_answers(rng)
     models: dict[str, dict] = {}
     for name, found in RESULTS.items():
         found = found | ({"win_rate": WINS[name]} if name in WINS else {})
+        if name in WINS:
+            found |= {"tie": (TIES[name], 0.025), "win": (WINS[name][0] - TIES[name] / 2, 0.03)}
+            found |= {"lose": (1 - WINS[name][0] - TIES[name] / 2, 0.03)}
         values = {f"prompts/{k}": {"value": v, "stderr": e, "n": 200} for k, (v, e) in found.items()}
         greedy = {
-            f"prompts@greedy/{k}": {"value": v * 1.1, "stderr": e, "n": 200}
+            f"prompts@greedy/{k}": {"value": v * (1 if k in ("win", "tie", "lose") else 1.1), "stderr": e, "n": 200}
             for k, (v, e) in found.items()
             if k != "perplexity"
         }
         models[name] = values | greedy
-        models[name]["prompts/length"] = {"value": 47.5, "stderr": 1.2, "n": 200}
+        models[name]["prompts/length"] = {"value": {"sft": 41.0, "dpo": 41.5}.get(name, 47.5), "stderr": 1.2, "n": 200}
+        for metric in GOLD:
+            models[name] |= {
+                f"prompts{way}/{metric}": recount(answers, name, heat, metric)
+                for way, heat in (("", 1.0), ("@greedy", 0.0))
+            }
     save(folder / "eval/results.json", {"baseline": "sft", "models": models})
-    save_rows(folder / "eval/answers.jsonl", make_answers(rng))
+    save(folder / "eval/curves.json", make_curves(rng))
+    save_rows(folder / "eval/answers.jsonl", answers)
     return folder

@@ -12,11 +12,17 @@ from statistics import median
 import jinja2
 from markupsafe import Markup
 
-from accord.report.comparison import BETTER, Board, Card, boards, cards, show, verdict
+from accord.report.answers import Card, cards
+from accord.report.case import Case, open_case
+from accord.report.compared import COLUMNS, FitRow, draw_bending, draw_compared, fit_rows
+from accord.report.comparison import Board, boards, versus, warnings
 from accord.report.curves import label
-from accord.report.figures import draw
-from accord.report.read import JsonValue, Measure, Run, Stage, Table, measure, number, read_run
-from accord.report.svg import Drawing, tone
+from accord.report.figures import draw_stage
+from accord.report.read import Run, Stage, judged, read_run, references
+from accord.report.svg import Drawing, finish, theme, tone
+from accord.report.values import JsonValue, Measure, Table, measure, number
+from accord.report.verdict import verdict
+from accord.report.words import BETTER, named, show
 
 __all__ = ["write_report"]
 
@@ -29,7 +35,13 @@ TITLES = {
     "preference": "Preference optimisation",
     "evaluate": "Comparison",
 }
-RESULTS = {"folds": "cross-validated accuracy", "step": "chosen step", "kl_budget": "KL budget"}
+RESULTS = {
+    "folds": "cross-validated accuracy",
+    "step": "chosen step",
+    "kl_budget": "KL budget",
+    "agreement": "two annotators agree",
+    "ceiling": "a perfect judge would reach",
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,16 @@ class Section:
     stage: Stage
     anchor: str
     title: str
-    uses: tuple[str, ...]
+    uses: tuple[str, ...]  # what the stage starts from and what else it reads, in words
+    share: float  # of the run's time
     tiles: tuple[Tile, ...]
     notes: tuple[str, ...]
     drawings: tuple[Drawing, ...]
+    bending: tuple[Drawing, ...]  # of over-optimisation
     boards: tuple[Board, ...]
+    versus: tuple[str, ...]
+    warnings: tuple[str, ...]
+    fits: tuple[FitRow, ...]
     cards: tuple[Card, ...]
     colours: dict[str, str]
 
@@ -70,43 +87,55 @@ def write_report(folder: Path) -> Path:
 
 
 def _render(run: Run) -> str:
-    sections = [_section(stage, at) for at, stage in enumerate(run.stages, start=1)]
+    case = open_case(run)
+    sections = [_section(run, case, stage, at) for at, stage in enumerate(run.stages, start=1)]
     env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     env.filters.update(brief=_brief, duration=_duration, flat=_flat, metric=_metric_title, svg=Markup)
     page = env.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    compared = [(s, s.stage.comparison) for s in sections if s.stage.comparison and s.stage.comparison.models]
-    last, comparison = compared[-1] if compared else (None, None)
-    said = verdict(comparison) if comparison else None
-    return page.render(run=run, sections=sections, verdict=said, judged=last)
+    # The comparison answers what the page is opened for; how it came about follows in the order of the recipe.
+    last = judged(run)
+    ordered = sorted(sections, key=lambda section: section.stage is not last)
+    return page.render(run=run, pipeline=sections, sections=ordered, verdict=verdict(run), columns=COLUMNS)
 
 
-def _section(stage: Stage, at: int) -> Section:
-    compared = stage.comparison
+def _section(run: Run, case: Case | None, stage: Stage, at: int) -> Section:
+    compared, total = stage.comparison, sum(s.seconds or 0.0 for s in run.stages)
+    best = case.best if case and case.stage is stage else (compared.models[-1] if compared and compared.models else "")
+    with theme():
+        sheets = draw_compared(stage) if stage.kind == "evaluate" else draw_stage(stage)
+        drawings = tuple(finish(sheet, f"s{at}f{i}") for i, sheet in enumerate(sheets))
+        bending = tuple(finish(sheet, f"s{at}o{i}") for i, sheet in enumerate(draw_bending(stage)))
     return Section(
         stage=stage,
         anchor=f"stage-{at}",
         title=TITLES.get(stage.kind, stage.kind),
-        uses=tuple(dict.fromkeys(_references(stage.settings))),
+        uses=tuple(_uses(stage)),
+        share=(stage.seconds or 0.0) / total if total else 0.0,
         tiles=tuple(_tiles(stage)),
         notes=tuple(text for text in stage.result.values() if isinstance(text, str)),
-        drawings=draw(stage, f"s{at}"),
+        drawings=drawings,
+        bending=bending,
         boards=tuple(boards(compared)) if compared else (),
-        cards=tuple(cards(compared)) if compared else (),
+        versus=tuple(versus(compared)) if compared else (),
+        warnings=tuple(warnings(compared)) if compared else (),
+        fits=tuple(fit_rows(stage)),
+        cards=cards(compared, best) if compared else (),
         colours={name: tone(at) for at, name in enumerate(compared.models)} if compared else {},
     )
 
 
-def _references(value: JsonValue) -> Iterator[str]:
-    """Find the earlier stages (`@name`) that a stage's settings speak of."""
-    if isinstance(value, str) and value.startswith("@"):
-        yield value[1:]
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _references(key)
-            yield from _references(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _references(item)
+def _uses(stage: Stage) -> Iterator[str]:
+    """Say which stage this one starts from, and which others it reads."""
+    settings = stage.settings
+    start = list(dict.fromkeys(references(settings.get("model"))))
+    models = list(dict.fromkeys(references(settings.get("models"))))
+    others = [name for name in dict.fromkeys(references(settings)) if name not in (*start, *models)]
+    if start:
+        yield f"from {', '.join(start)}"
+    if models:
+        yield f"of {', '.join(models)}"
+    if others:
+        yield f"with {', '.join(others)}"
 
 
 def _tiles(stage: Stage) -> Iterator[Tile]:
@@ -130,8 +159,7 @@ def _tiles(stage: Stage) -> Iterator[Tile]:
 
 
 def _metric_title(name: str) -> str:
-    arrow = {1: " ↑", -1: " ↓"}.get(BETTER.get(name, 0), "")
-    return ("KL" if name == "kl" else name.replace("_", " ")) + arrow
+    return named(name) + {1: " ↑", -1: " ↓"}.get(BETTER.get(name, 0), "")
 
 
 def _duration(seconds: float) -> str:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accord.report.read import Row, Stage, number, table
-from accord.report.svg import HEX, Key, Sheet, number_axis, tone
+from accord.report.case import kl_budget
+from accord.report.read import Stage
+from accord.report.svg import HEX, Key, Sheet, log_values, number_axis, percent, tone
+from accord.report.values import Row, measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEW, MANY = 30, 60  # up to FEW points get markers, more than MANY get a moving average
+WIDE = 20  # a metric that spans more than this factor gets a logarithmic axis
 UNSCORED = "reward/unscored"
 PARTS = "reward/*"
 
@@ -23,7 +26,7 @@ PARTS = "reward/*"
 OPTIMISER = {"Learning rate and gradient norm": ["lr", "grad_norm"]}
 LANGUAGE = {
     "Loss": ["loss eval/loss"],
-    "Held-out perplexity": ["eval/perplexity"],
+    "Perplexity": ["perplexity eval/perplexity"],
     **OPTIMISER,
     "Throughput": ["tokens_per_second"],
 }
@@ -92,7 +95,8 @@ class Line:
 
 def draw_curves(stage: Stage, title: str, panels: Sequence[str]) -> Sheet | None:
     """Draw metrics over steps, in one panel or in several above each other; None without any data."""
-    found = {panel: lines for panel in panels if (lines := _lines(stage.metrics, panel))}
+    rows = _with_perplexity(stage.metrics) if stage.kind in ("pretrain", "sft") else stage.metrics
+    found = {panel: lines for panel in panels if (lines := _lines(rows, panel))}
     if not found:
         return None
     sheet = Sheet(title)
@@ -107,7 +111,14 @@ def draw_curves(stage: Stage, title: str, panels: Sequence[str]) -> Sheet | None
             _draw_line(sheet, ax, line, colours[line], mixed)
         if any(line.key in ("kl/mean", "eval/kl") for line in lines):
             draw_budget(sheet, stage, ax.axhline)
+        if any(line.key in ("accuracy", "eval/accuracy") for line in lines):
+            draw_bounds(sheet, stage, ax)
+        if all(line.key in ("perplexity", "eval/perplexity") for line in lines) and _spread(lines) > WIDE:
+            log_values(ax)
     number_axis(axes[-1], "step")
+    for ax, lines in zip(axes, found.values(), strict=True):
+        if lines[0].key.endswith("accuracy"):
+            ax.yaxis.set_major_formatter(percent)
     sheet.legend.sort(key=lambda key: key.colour == "muted")  # members first, then what dashes mean
     windows = sorted({line.window for line in every if line.window})
     if windows:
@@ -121,12 +132,23 @@ def draw_curves(stage: Stage, title: str, panels: Sequence[str]) -> Sheet | None
 
 def draw_budget(sheet: Sheet, stage: Stage, line: Callable[..., object]) -> None:
     """Mark the stage's KL budget, where it has one; `line` is `axhline` or `axvline`."""
-    budget = number(stage.result.get("kl_budget"))
-    if budget is None:
-        budget = number(table(stage.settings.get("params")).get("kl_budget"))
+    budget = kl_budget(stage)
     if budget is not None:
         line(budget, color=HEX["ink"], linewidth=1.3, linestyle="--")
         sheet.legend.append(Key(f"KL budget {budget:g}", "ink", "dash"))
+
+
+def draw_bounds(sheet: Sheet, stage: Stage, ax: Axes) -> None:
+    """Mark what accuracy a coin has and, where they are known, what annotators and a judge without error have."""
+    bounds = [("chance", 0.5, ":")]
+    for key, words, style in (("agreement", "two annotators agree", "-."), ("ceiling", "a perfect judge", "--")):
+        found = measure(stage.result.get(key))
+        if found:
+            bounds.append((words, found.value, style))
+    for words, value, style in bounds:
+        ax.axhline(value, color=HEX["ink"], linewidth=1.2, linestyle=style)
+        mark = {":": "dots", "-.": "mixed"}.get(style, "dash")
+        sheet.legend.append(Key(f"{words} {percent(round(value, 3))}", "ink", mark))
 
 
 def label(key: str) -> str:
@@ -138,6 +160,21 @@ def label(key: str) -> str:
         name = name.rpartition("/")[2]
     words = name.replace("/", " ").replace("_", " ").replace("logp", "log-probability")
     return f"held-out {words}" if held else words
+
+
+def _with_perplexity(rows: Sequence[Row]) -> list[Row]:
+    """Add the perplexity of the training loss, a mean over tokens, where it is not written out."""
+    found: list[Row] = []
+    for row in rows:
+        loss = row.get("loss")
+        more: Row = {} if loss is None or "perplexity" in row else {"perplexity": math.exp(min(loss, 700.0))}
+        found.append(row | more)
+    return found
+
+
+def _spread(lines: Sequence[Line]) -> float:
+    values = np.concatenate([line.values for line in lines])
+    return float(np.nanmax(values) / max(float(np.nanmin(values)), 1e-9))
 
 
 def _lines(rows: Sequence[Row], panel: str) -> list[Line]:

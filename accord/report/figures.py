@@ -1,4 +1,4 @@
-"""Draws a stage's figures: its curves over steps, and what only its kind has."""
+"""Draws a training stage's figures: its curves over steps, and what only its kind has."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from accord.report.comparison import main_sampling, main_trial
 from accord.report.curves import CURVES, draw_budget, draw_curves
-from accord.report.read import Stage, measure, number, table
-from accord.report.svg import HEX, MINUS, RAMP, Drawing, Key, Sheet, finish, number_axis, percent, theme, tone
+from accord.report.read import Stage
+from accord.report.svg import HEX, RAMP, Key, Sheet, number_axis, percent, tone
+from accord.report.values import measure, number, table
+from accord.report.words import MINUS
 
 TIMES = ("time/rollout", "time/score", "time/prepare", "time/update")
 
 
-def draw(stage: Stage, prefix: str) -> tuple[Drawing, ...]:
-    """Draw every figure the stage has data for; `prefix` keeps SVG ids apart within the page."""
-    with theme():
-        sheets = [draw_curves(stage, title, panels) for title, panels in CURVES.get(stage.kind, {}).items()]
-        sheets += [make(stage) for make in SPECIAL.get(stage.kind, ())]
-        found = [sheet for sheet in sheets if sheet]
-        if len(found) % 2 and stage.kind == "reward" and (filler := draw_pair_margins(stage)):
-            found.append(filler)  # only where the page's two columns would leave a gap
-        return tuple(finish(sheet, f"{prefix}f{at}") for at, sheet in enumerate(found))
+def draw_stage(stage: Stage) -> list[Sheet]:
+    """Draw every figure of a training stage that there is data for."""
+    sheets = [draw_curves(stage, title, panels) for title, panels in CURVES.get(stage.kind, {}).items()]
+    sheets += [make(stage) for make in SPECIAL.get(stage.kind, ())]
+    found = [sheet for sheet in sheets if sheet]
+    if len(found) % 2 and stage.kind == "reward" and (filler := draw_pair_margins(stage)):
+        found.append(filler)  # only where the page's two columns would leave a gap
+    return found
 
 
 def draw_times(stage: Stage) -> Sheet | None:
@@ -84,7 +84,7 @@ def draw_pair_rewards(stage: Stage) -> Sheet | None:
     """Draw the rewards of chosen and rejected answers on held-out pairs over each other."""
     pairs = _pair_rewards(stage)
     groups = {"chosen": [chosen for chosen, _ in pairs], "rejected": [rejected for _, rejected in pairs]}
-    sheet = _histogram("Reward of held-out answers", groups, "reward", "answers")
+    sheet = histogram("Reward of held-out answers", groups, "reward", "answers")
     if sheet and len(stage.scores) > 1:
         sheet.notes.append(f"Each reward is the mean of {len(stage.scores)} ensemble members.")
     return sheet
@@ -93,7 +93,7 @@ def draw_pair_rewards(stage: Stage) -> Sheet | None:
 def draw_pair_margins(stage: Stage) -> Sheet | None:
     """Draw how far apart the two answers of each held-out pair are."""
     margins = [chosen - rejected for chosen, rejected in _pair_rewards(stage)]
-    sheet = _histogram("Margin of held-out pairs", {"margin": margins}, "margin", "pairs")
+    sheet = histogram("Margin of held-out pairs", {"margin": margins}, "margin", "pairs")
     if sheet:
         sheet.figure.axes[0].axvline(0, color=HEX["ink"], linewidth=1, linestyle="--")
         sheet.notes.append("Left of the dashed line, the rejected answer scores higher.")
@@ -138,57 +138,13 @@ def draw_folds(stage: Stage) -> Sheet | None:
     return sheet
 
 
-def draw_model_rewards(stage: Stage) -> Sheet | None:
-    """Draw the reward of every compared model's answers over each other."""
-    if not stage.comparison:
-        return None
-    suite, sampling = main_trial(stage.comparison).suite, main_sampling(stage.comparison)
-    groups: dict[str, list[float]] = {name: [] for name in stage.comparison.models}
-    for answer in stage.comparison.answers:
-        if answer.suite in ("", suite) and answer.sampling == sampling and answer.reward is not None:
-            groups.setdefault(answer.model, []).append(answer.reward)
-    sheet = _histogram("Reward of the answers", groups, "reward", "answers")
-    if sheet and sampling:
-        sheet.notes.append(f"Sampling: {sampling}.")
-    return sheet
-
-
-def draw_win_rates(stage: Stage) -> Sheet | None:
-    """Draw each model's win rate against the baseline, with the 50 % line."""
-    if not stage.comparison:
-        return None
-    baseline = stage.comparison.baseline
-    colours = {model: HEX[tone(at)] for at, model in enumerate(stage.comparison.models)}
-    measured = main_trial(stage.comparison).metrics.get("win_rate", {})
-    rates = {model: rate for model, rate in measured.items() if model != baseline}
-    if not rates:
-        return None
-    sheet = Sheet(f"Win rate against {baseline}" if baseline else "Win rate")
-    ax = sheet.figure.subplots()
-    for at, (model, rate) in enumerate(rates.items()):
-        ax.barh(at, rate.value, 0.55, color=colours[model], alpha=0.85)
-        ax.errorbar(rate.value, at, xerr=rate.stderr or None, color=HEX["ink"], capsize=4)
-        ax.text(1.03, at, f"{100 * rate.value:.1f} %", va="center")
-    ax.axvline(0.5, color=HEX["ink"], linewidth=1.2, linestyle="--")
-    ax.set_yticks(range(len(rates)), [name if len(name) <= 18 else f"{name[:17]}…" for name in rates])
-    ax.set_ylim(len(rates) - 0.4, -0.6)
-    ax.set_xlim(0, 1.18)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.grid(False)
-    ax.xaxis.set_major_formatter(percent)
-    sheet.legend.append(Key("50 %: as often as the baseline", "ink", "dash"))
-    sheet.notes.append("Error bars show one standard error.")
-    return sheet
-
-
 SPECIAL: dict[str, tuple[Callable[[Stage], Sheet | None], ...]] = {
     "reward": (draw_pair_rewards, draw_folds),
     "policy": (draw_frontier, draw_times),
-    "evaluate": (draw_model_rewards, draw_win_rates),
 }
 
 
-def _histogram(title: str, groups: dict[str, list[float]], xlabel: str, unit: str) -> Sheet | None:
+def histogram(title: str, groups: dict[str, list[float]], xlabel: str, unit: str) -> Sheet | None:
     """Draw each group's shares over the same bins, so that groups of unlike size compare."""
     every = [value for values in groups.values() for value in values]
     if not every:

@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from accord.report.words import MINUS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # matplotlib needs real colours; these stand for CSS variables, which the browser then chooses by
 # light, dark or print.
-TONES = ["ink", "muted", "grid", *[f"series-{i}" for i in range(1, 7)]]
+TONES = ["ink", "muted", "grid", "good", "bad", *[f"series-{i}" for i in range(1, 7)]]
 RAMP = [f"ramp-{i}" for i in range(1, 7)]
 HEX = {name: f"#0a0b{at:02x}" for at, name in enumerate([*TONES, *RAMP], start=1)}
 VARIABLES = {colour: f"var(--{name})" for name, colour in HEX.items()}
 
 WIDTH, HEIGHT = 420, 262  # in SVG units; text of 11 units is then about 13 px on a desktop page
 ROUND = [1, 2, 2.5, 5, 10]  # steps between ticks
-MINUS = "\u2212"
 STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "accord",
@@ -75,20 +76,20 @@ class Drawing:
     note: str
 
 
-def _figure() -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained")
-
-
 @dataclass
 class Sheet:
     """A figure while it is drawn, with the legend and the notes it collects."""
 
     title: str
-    figure: Figure = field(default_factory=_figure)
+    height: int = HEIGHT
+    figure: Figure = field(init=False)
     legend: list[Key] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(WIDTH / 72, self.height / 72), layout="constrained")
 
 
 @contextmanager
@@ -107,16 +108,29 @@ def tone(at: int) -> str:
     return f"series-{at % 6 + 1}"
 
 
-def number_axis(ax: Axes, name: str, *, whole: bool = True, values: bool = True) -> None:
-    """Name the x axis and set round ticks on it; with `values`, on every panel's y axis too."""
+def number_axis(ax: Axes, name: str, *, whole: bool = True, ticks: bool = True, values: bool = True) -> None:
+    """Name the x axis and, with `ticks`, set round ones on it; with `values`, on every panel's y axis too."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel(name)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=whole, steps=ROUND))
-    ax.xaxis.set_major_formatter(_short)
+    if ticks:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=whole, steps=ROUND))
+        ax.xaxis.set_major_formatter(_short)
     for panel in ax.figure.axes if values else ():
-        panel.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
-        panel.yaxis.set_major_formatter(_short)
+        if panel.get_yscale() == "linear":
+            panel.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+            panel.yaxis.set_major_formatter(_short)
+
+
+def log_values(ax: Axes) -> None:
+    """Put a panel's values on a logarithmic axis, with ticks at 1, 2 and 5 times each power of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    ax.yaxis.set_major_formatter(_short)
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def percent(value: float, _at: float = 0) -> str:
@@ -142,7 +156,7 @@ def finish(sheet: Sheet, prefix: str) -> Drawing:
     svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     # Only inside tags: the text between them belongs to the user.
     svg = re.sub(r"<[^>]+>", lambda tag: _restyle(tag[0], prefix), svg)
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
+    size = f'viewBox="0 0 {WIDTH} {sheet.height}"'
     root = f'<svg {size} role="img" aria-label="{escape(sheet.title)}">'
     svg = re.sub(r"<svg[^>]*>", lambda _: root, svg, count=1)
     return Drawing(sheet.title, svg, tuple(sheet.legend), " ".join(sheet.notes))
