@@ -290,4 +290,6 @@ def _device(name: str) -> str:
 def _precision(name: str, device: str) -> str:
     if name != "auto":
         return name
+    if device == "cpu":
+        return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"  # elsewhere it is slower than float32
     return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"

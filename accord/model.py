@@ -175,8 +175,9 @@ def load_config(path: str | Path, where: str) -> PretrainedConfig:
 
 def load_policy(path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str) -> PreTrainedModel:
     """A causal language model in float32 without dropout, with an embedding row for every token of the tokenizer."""
-    load_config(path, where)
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+    config = load_config(path, where)
+    attention = _attention(config)
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, attn_implementation=attention)
     return _mended(cast(PreTrainedModel, model), tokenizer)
 
 
@@ -192,7 +193,9 @@ def load_scorer(
     config.num_labels = 1
     model = cast(
         PreTrainedModel,
-        AutoModelForSequenceClassification.from_pretrained(str(path), config=config, dtype=torch.float32),
+        AutoModelForSequenceClassification.from_pretrained(
+            str(path), config=config, dtype=torch.float32, attn_implementation=_attention(config)
+        ),
     )
     if not has_head(config):
         weight = score_head(model).weight
@@ -202,6 +205,12 @@ def load_scorer(
             else:
                 weight.normal_(0, (weight.shape[1] + 1) ** -0.5, generator=torch.Generator().manual_seed(seed))
     return _mended(model, tokenizer)
+
+
+def _attention(config: PretrainedConfig) -> str | None:
+    """Plain attention for short contexts on a CPU, where the fused kernel's backward pass takes twice as long; else the
+    model's own choice."""
+    return "eager" if not torch.accelerator.is_available() and context_of(config) <= 256 else None
 
 
 def has_head(config: PretrainedConfig) -> bool:

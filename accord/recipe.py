@@ -202,15 +202,17 @@ class Shape(Section):
 
 
 class Pretrain(Fitted):
-    """A small base model from scratch: byte-pair tokenizer and Llama, next-token loss on plain text."""
+    """Next-token loss on plain text: a small base model from scratch, byte-pair tokenizer and Llama, or more of `model`."""
 
     kind: Literal["pretrain"] = "pretrain"
+    model: str | None = None
+    """Where to go on from: hub id, folder, or `@stage`; unset makes a new model of `shape`."""
     data: Sources
     """Text records."""
     eval_data: Held | None = None
     """Held-out text, or a fraction of `data`."""
     shape: Shape = Shape()
-    """Size of the model."""
+    """Size of a new model."""
     optim: SftOptim = SftOptim(lr=3e-3, batch_size=32)
 
 
@@ -244,6 +246,8 @@ class DpoParams(Section):
 
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to the reference."""
+    sft: float = Field(default=0.0, ge=0)
+    """Weight of the chosen answer's own loss, per token, beside the objective."""
 
 
 class Preference(Trained):
@@ -350,6 +354,8 @@ class Policy(Trained):
     """What chooses the checkpoint on `eval_data`: a reward model the policy never sees. Unset falls back to `rewards`."""
     reference: str | None = None
     """The frozen reference; unset means `model` as it enters the stage."""
+    checkpoints: bool = False
+    """Keep the policy of every evaluation on `eval_data` in `checkpoints/<step>/`, for curves over training."""
     params: PpoParams = PpoParams()
     rollout: RolloutParams = RolloutParams()
     optim: PolicyOptim = PolicyOptim()
@@ -378,6 +384,10 @@ class Evaluate(Stage):
     suites: list[str] = ["prompts"]
     """Names under which results are reported: `prompts`, or a function of yours (`file.py:fn`)."""
     sampling: Sampling = Sampling()
+    curves: dict[str, str] = {}
+    """Name = `@stage` of policy stages with `checkpoints`: reward and gold of each over KL, in curves.json."""
+    best_of: int = Field(default=0, ge=0)
+    """Beside each curve, best-of-n from where the policy started, for n up to this (0 = none)."""
     max_tokens: Positive | None = None
     """Longest prompt with its answer, in tokens; unset takes the models' context."""
     micro_tokens: Positive = 4096

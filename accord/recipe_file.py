@@ -152,6 +152,7 @@ def references(stage: Stage) -> list[tuple[str, str]]:
         found.append(("params.critic", stage.params.critic))
     if isinstance(stage, Evaluate):
         found += [(f"models.{name}", model) for name, model in stage.models.items()]
+        found += [(f"curves.{name}", policy) for name, policy in stage.curves.items()]
     for key in ("rewards", "eval_rewards"):
         found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
     return [(key, value[1:]) for key, value in found if value.startswith("@")]
@@ -168,6 +169,10 @@ def _check_references(recipe: Recipe) -> None:
             if target not in earlier:
                 raise RecipeError(where, *unknown("stage", target, earlier))
             _check_kind(where, target, key, recipe.stage[target].kind, stage.kind)
+            other = recipe.stage[target]
+            if key.startswith("curves.") and not (isinstance(other, Policy) and other.checkpoints):
+                raise RecipeError(where, f"'@{target}' keeps no checkpoints",
+                                  "give a policy stage with checkpoints = true")  # fmt: skip
         earlier.append(name)
 
 

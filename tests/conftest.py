@@ -36,7 +36,9 @@ WORDS = [
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE of 320 tokens with pad and end tokens, as a pretrain stage makes it, without chat template."""
-    return train_tokenizer([Text(text=text) for text in WORDS * 3], 320)
+    made = train_tokenizer([Text(text=text) for text in WORDS * 3], 320)
+    made.chat_template = None  # as most base models come
+    return made
 
 
 def tiny_llama(
@@ -56,14 +58,20 @@ def tiny_llama(
 def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A model folder as the hub would give it: no chat template yet."""
     folder = tmp_path_factory.mktemp("base") / "model"
-    tiny_llama().save_pretrained(folder)
+    tiny_llama(context=256).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
+def fresh() -> Iterator[None]:
+    """No accelerator yet, as in a process of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def engine(fresh: None) -> Engine:
     """The engine on the CPU in float32."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield Engine(Compute(device="cpu", precision="float32"))
-    AcceleratorState._reset_state(reset_partial_state=True)
+    return Engine(Compute(device="cpu", precision="float32"))

@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ANIMALS = ["cat", "dog", "hen", "cow", "pig"]
 PLACES = ["mat", "hat", "bed", "sun", "shed"]
 
-pytestmark = pytest.mark.usefixtures("engine")  # a fresh accelerator for each test, as a process of its own would have
+pytestmark = pytest.mark.usefixtures("fresh")  # a fresh accelerator for each test, as a process of its own would have
 
 
 def example(name: str) -> Callable[[list[str]], None]:

@@ -200,6 +200,11 @@ def test_pair_losses_are_their_formulas(soft: bool) -> None:
     sums |= {"chosen_logp": whole[0::2].sum(), "rejected_logp": whole[1::2].sum()}
     assert sums_of(loss, "pair") == pytest.approx(sums, rel=1e-6)
 
+    both = dpo(Outputs({"logp": logp}), batch, beta=0.2, sft=0.3)  # with the chosen answers' own loss per token
+    per_token = -whole[0::2] / batch.train.numpy().sum(1)[0::2] * np.array(weights)
+    assert sums_of(both, "pair") == pytest.approx({**sums, "sft": per_token.sum()}, rel=1e-6)
+    assert both.terms["sft"][2] == 0.3
+
 
 @pytest.mark.parametrize("objective", [bradley_terry, dpo], ids=["bradley_terry", "dpo"])
 @pytest.mark.parametrize(("prob", "sign"), [(1.0, 1), (0.0, -1)])

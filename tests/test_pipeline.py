@@ -25,7 +25,7 @@ from accord.score.model import combine_members
 from accord.stages import run as run_recipe
 from accord.stages.policy import kl_correction
 
-HELD = {"source": "accord:demo/held", "limit": 12}
+HELD = {"source": "accord:demo/choose", "limit": 12}
 
 
 def table(base: Path) -> Table:
@@ -42,12 +42,14 @@ def table(base: Path) -> Table:
                        "optim": few},
             "chooser": {"kind": "reward", "model": "@sft", "data": pairs, "seed": 1, "optim": few},
             "ppo": {"kind": "policy", "model": "@sft", "data": {"source": "accord:demo/prompts", "limit": 16},
-                    "eval_data": HELD, "eval": 1, "rewards": {"@reward": {"combine": "min"}}, "eval_rewards": {"@chooser": 1},
+                    "eval_data": HELD, "eval": 1, "checkpoints": True,
+                    "rewards": {"@reward": {"combine": "min"}}, "eval_rewards": {"@chooser": 1},
                     "params": {"kl_target": 0.5, "kl_horizon": 100, "kl_budget": 5, "critic_warmup": 1},
                     "rollout": {"batch_size": 8, "group_size": 2, "max_new_tokens": 12}, "optim": {**few, "lr": 1e-2}},
             "dpo": {"kind": "preference", "model": "@sft", "data": pairs, "eval_data": 0.3, "optim": few},
             "evaluate": {"kind": "evaluate", "models": {"sft": "@sft", "ppo": "@ppo"}, "data": HELD,
-                         "rewards": {"@chooser": 1}, "suites": ["prompts", "demo"], "sampling": {"max_new_tokens": 12}},
+                         "rewards": {"@chooser": 1}, "suites": ["prompts", "demo"], "sampling": {"max_new_tokens": 12},
+                         "curves": {"ppo": "@ppo"}, "best_of": 4},
         },
     })  # fmt: skip
 
@@ -195,7 +197,7 @@ def test_perplexity_is_that_of_plain_transformers(made: Run) -> None:
     model = AutoModelForCausalLM.from_pretrained(made.path / "sft/model")
     tokenizer = AutoTokenizer.from_pretrained(made.path / "sft/model")
     nll = tokens = 0.0
-    for record in read(Source(source="accord:demo/held", limit=12), Dropped(), "test"):
+    for record in read(Source(source="accord:demo/choose", limit=12), Dropped(), "test"):
         chat: list[Message] = record.messages  # pyright: ignore[reportAttributeAccessIssue]
         start = len(tokenizer.apply_chat_template(chat[:1], add_generation_prompt=True, return_dict=False))
         whole = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=False)
@@ -246,3 +248,14 @@ def test_a_run_says_what_it_ran_on(made: Run) -> None:
     record = read_json(made.path / "run.json")
     assert record["status"] == "done"
     assert {"versions", "hardware", "seed", "threads", "precision", "seconds"} <= set(record)
+
+
+def test_curves_hold_every_checkpoint_and_best_of_n(made: Run) -> None:
+    rl, best = cast(list[dict[str, list[dict[str, float]]]], read_json(made.path / "evaluate/curves.json")["series"])
+    assert [point["step"] for point in rl["points"]] == [0, 1, 2, 3]
+    assert rl["points"][0]["kl"] == 0  # the policy as it came in
+    assert [point["n"] for point in best["points"]] == [1, 2, 4]
+    assert [point["kl"] for point in best["points"]] == pytest.approx([0, math.log(2) - 1 / 2, math.log(4) - 3 / 4])
+    proxy = [cast("dict[str, float]", point["proxy"])["value"] for point in best["points"]]
+    assert proxy == sorted(proxy)  # more to choose from is never worse by what chooses
+    assert all({"value", "stderr", "n"} == set(cast("dict[str, float]", p["gold"])) for p in rl["points"])

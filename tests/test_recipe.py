@@ -313,15 +313,16 @@ COMMON = (
 REWARDS = "rewards.combine rewards.penalty rewards.weight"
 # Options are a promise: whoever adds, renames or removes one changes this list too.
 OPTIONS = {
-    "pretrain": f"{COMMON} shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
+    "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} max_tokens model truncate",
     "reward": f"{COMMON} ensemble folds max_tokens model truncate",
     "preference": f"{COMMON} max_tokens model objective params reference truncate",
-    "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} max_tokens model objective params.clip "
-    "params.critic params.critic_lr params.critic_warmup params.epochs params.gamma params.kl params.kl_budget "
-    "params.kl_horizon params.kl_target params.lam params.missing_eos params.value_clip params.value_coef params.whiten "
-    "reference rollout.batch_size rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
-    "evaluate": f"{DATA} {REWARDS} baseline kind max_tokens micro_tokens models sampling.max_new_tokens "
+    "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
+    "checkpoints max_tokens model objective params.clip params.critic params.critic_lr params.critic_warmup "
+    "params.epochs params.gamma params.kl params.kl_budget params.kl_horizon params.kl_target params.lam "
+    "params.missing_eos params.value_clip params.value_coef params.whiten reference rollout.batch_size "
+    "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
+    "evaluate": f"{DATA} {REWARDS} baseline best_of curves kind max_tokens micro_tokens models sampling.max_new_tokens "
     "sampling.temperature seed suites",
 }
 
@@ -350,7 +351,7 @@ def test_the_options_of_every_kind_of_stage(kind: str):
 def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "stage"]
     assert options(Compute) == ["device", "precision", "threads"]
-    assert options(DpoParams) == ["beta"]
+    assert options(DpoParams) == ["beta", "sft"]
 
 
 def test_recipes_are_checked_without_torch():

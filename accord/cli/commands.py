@@ -12,10 +12,11 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from accord import demo
 from accord.console import duration, say, table
 from accord.data import prepare
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Message, Pair, Rating, conversation
+from accord.data.records import Example, Message, Pair, Ranking, Rating, conversation
 from accord.data.sources import check, read
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
@@ -113,7 +114,9 @@ def _plan(recipe: Recipe, run: Run) -> list[list[str]]:
 
 
 def model_folder(model: str) -> str:
-    """A stage's folder stands for the model in it."""
+    """A stage's folder stands for the model in it, `accord:tiny` for the embedded one."""
+    if model.startswith("accord:"):
+        return str(demo.model(model))
     inner = Path(model) / "model"
     return str(inner) if inner.is_dir() else model
 
@@ -185,12 +188,14 @@ def _answers(record: object) -> dict[str, str]:
     """The answers of a record that can be scored, by the name of their field."""
     if isinstance(record, Pair):
         return {"chosen": record.chosen, "rejected": record.rejected}
+    if isinstance(record, Ranking):
+        return {f"response {i}": text for i, text in enumerate(record.responses, 1)}
     if isinstance(record, Rating):
         return {"response": record.response}
     if isinstance(record, Example):
         return {"response": record.messages[-1]["content"]}
     raise DataError(
-        "data", f"a {type(record).__name__} has no answer to score", "give pairs, ratings or demonstrations"
+        "data", f"a {type(record).__name__} has no answer to score", "give pairs, rankings, ratings or demonstrations"
     )
 
 

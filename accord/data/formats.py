@@ -143,7 +143,7 @@ def _ranking(row: Row, where: str) -> Ranking:
     if any(not rank.is_integer() for rank in ranks):
         raise BadRow(where, f"ranks are {given}", "ranks are whole numbers, 1 is best")
     texts = [expect(str, text, f"responses[{index}]", where) for index, text in enumerate(responses)]
-    return Ranking(prompt=asked(row, where), responses=texts, ranks=[int(rank) for rank in ranks])
+    return Ranking(prompt=asked(row, where), responses=texts, ranks=[int(rank) for rank in ranks], meta=_meta(row))
 
 
 def _ultrafeedback(row: Row, where: str) -> Ranking:

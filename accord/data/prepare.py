@@ -11,7 +11,20 @@ from transformers import PreTrainedTokenizerBase
 from accord.data import chat
 from accord.data.batch import Group, Row
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Message, Meta, Pair, Record, Text, as_example, as_pair, as_prompt, bucket
+from accord.data.records import (
+    Example,
+    Message,
+    Meta,
+    Pair,
+    Ranking,
+    Record,
+    Text,
+    as_example,
+    as_pair,
+    as_prompt,
+    as_ranking,
+    bucket,
+)
 from accord.data.sources import read_all
 from accord.data.tokenizer import end_id, token_lists
 from accord.errors import DataError
@@ -110,6 +123,38 @@ def pairs(
         found.append([chosen, rejected])
         kept.append(pair)
     return _some(found, loaded, where), kept
+
+
+def rankings(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+) -> tuple[list[Group], list[Ranking]]:
+    """A group of rows, one for each answer, for each ranking; and the rankings that were kept.
+
+    Each row knows its `rank` and the `share` of one comparison among those that its ranking holds.
+    """
+    every = [as_ranking(record, where) for record in loaded.records]
+    answers = [text for ranking in every for text in ranking.responses]
+    rows = iter(answered(tokenizer, [r.prompt for r in every for _ in r.responses], answers))
+    found: list[Group] = []
+    kept: list[Ranking] = []
+    for ranking in every:
+        group = [next(rows) for _ in ranking.responses]
+        longest, comparisons = max(map(len, group)), len(compared(ranking.ranks))
+        if longest > limits.max_tokens:
+            loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(ranking.prompt)}")
+        elif not comparisons or len(set(ranking.responses)) == 1:
+            loaded.dropped.add("no_preference", show(ranking.prompt))
+        else:
+            for row, rank in zip(group, ranking.ranks, strict=True):
+                row.extra = {"rank": rank, "share": 1 / comparisons}
+            found.append(group)
+            kept.append(ranking)
+    return _some(found, loaded, where), kept
+
+
+def compared(ranks: Sequence[int]) -> list[tuple[int, int]]:
+    """Every comparison in a ranking, as (better, worse) places; ties make none."""
+    return [(i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]]
 
 
 def answered(

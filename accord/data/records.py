@@ -40,6 +40,7 @@ class Example:
 
     messages: list[Message]
     train: Literal["all", "last"] = "all"
+    meta: Meta = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Ranking:
     prompt: list[Message]
     responses: list[str]
     ranks: list[int]
+    meta: Meta = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,10 @@ def bucket(record: Record, buckets: int) -> int:
 
 def as_prompt(record: Record) -> Prompt:
     """A record's prompt alone."""
-    return record if isinstance(record, Prompt) else Prompt(prompt=conversation(record))
+    if isinstance(record, Prompt):
+        return record
+    meta = record.meta if isinstance(record, Example | Pair | Ranking) else {}
+    return Prompt(prompt=conversation(record), meta=meta)
 
 
 def as_example(record: Record, where: str) -> Example:
@@ -120,7 +125,21 @@ def as_example(record: Record, where: str) -> Example:
 
 
 def as_pair(record: Record, where: str) -> Pair:
-    """A preference pair."""
+    """A preference pair; of a ranking, the best answer against the worst."""
     if isinstance(record, Pair):
         return record
+    if isinstance(record, Ranking):
+        by_rank = sorted(zip(record.ranks, record.responses, strict=True))
+        return Pair(prompt=record.prompt, chosen=by_rank[0][1], rejected=by_rank[-1][1], meta=record.meta)
     raise DataError(where, f"a {type(record).__name__} is no preference", "give rows with prompt, chosen and rejected")
+
+
+def as_ranking(record: Record, where: str) -> Ranking:
+    """A ranking; a pair without a soft label or weight is one of two answers."""
+    if isinstance(record, Ranking):
+        return record
+    if isinstance(record, Pair) and record.prob == record.weight == 1:
+        return Ranking(prompt=record.prompt, responses=[record.chosen, record.rejected], ranks=[1, 2], meta=record.meta)
+    raise DataError(
+        where, f"a {type(record).__name__} does not go with rankings", "give rankings, or pairs without prob and weight"
+    )

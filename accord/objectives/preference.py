@@ -5,14 +5,16 @@ from torch.nn.functional import logsigmoid
 
 from accord.data.batch import Batch
 from accord.model import Outputs
-from accord.objectives import Loss, Objective, objective
+from accord.objectives import Loss, Objective, Term, objective
 
 
 @objective(outputs=["logp"], needs=["ref_logp", "prob", "weight"])
-def dpo(out: Outputs, batch: Batch, *, beta: float = 0.1) -> Loss:
+def dpo(out: Outputs, batch: Batch, *, beta: float = 0.1, sft: float = 0.0) -> Loss:
     """Direct preference optimisation: the implicit reward is beta * log(pi / pi_ref) of the whole answer.
 
-    Rafailov et al. 2023, eq. 7 (https://arxiv.org/abs/2305.18290); soft labels (`prob`) weigh both directions.
+    Rafailov et al. 2023, eq. 7 (https://arxiv.org/abs/2305.18290); soft labels (`prob`) weigh both directions. `sft` adds the
+    chosen answer's mean loss per token, which keeps its probability from falling with the rejected one's (Pang et al.
+    2024, eq. 2, https://arxiv.org/abs/2404.19733).
     `ref_logp` is [B, T]: subtracted token by token, since the difference of two long sums loses digits in float32.
     `chosen_logp` and `rejected_logp` are sums over the answer's tokens, in nats.
     """
@@ -23,8 +25,11 @@ def dpo(out: Outputs, batch: Batch, *, beta: float = 0.1) -> Loss:
     margin = beta * (gained - lost)
     loss = -(prob * logsigmoid(margin) + (1 - prob) * logsigmoid(-margin)) * weight
     right = torch.where(margin == 0, 0.5, (margin > 0).float())  # a tie is half right
+    length, _ = batch.pairs(batch.train.sum(1))
+    nll = -batch.pairs(out.logp.sum(1))[0] / length * weight
+    extra: dict[str, Term] = {"sft": (nll.sum(), "pair", sft)} if sft else {}
     return Loss(
-        {"dpo": (loss.sum(), "pair", 1.0)},
+        {"dpo": (loss.sum(), "pair", 1.0), **extra},
         {
             "accuracy": (right.sum(), "pair"),
             "margin": (margin.sum(), "pair"),

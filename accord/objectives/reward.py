@@ -14,6 +14,24 @@ def reward_of(score: Tensor, batch: Batch) -> Tensor:
     return score.gather(1, batch.last()[:, None])[:, 0]
 
 
+@objective(outputs=["score"], needs=["rank", "share"])
+def all_pairs(out: Outputs, batch: Batch) -> Loss:
+    """Bradley-Terry over every comparison that a ranking of K answers holds, averaged within the ranking.
+
+    Each answer is read once, and a ranking is one element of the batch whatever its K: -1/C sum log sigmoid(r_i - r_j)
+    over its C comparisons (i better than j). Ouyang et al. 2022, eq. 1 (https://arxiv.org/abs/2203.02155).
+    """
+    reward = reward_of(out.score, batch)  # [B]
+    better = (batch.group[:, None] == batch.group) & (batch["rank"][:, None] < batch["rank"])  # [B, B], row over column
+    first, second = better.nonzero(as_tuple=True)  # [C] each
+    margin, share = reward[first] - reward[second], batch["share"][first]
+    right = torch.where(margin == 0, 0.5, (margin > 0).float())
+    return Loss(
+        {"bradley_terry": (-(logsigmoid(margin) * share).sum(), "group", 1.0)},
+        {"accuracy": ((right * share).sum(), "group"), "margin": ((margin * share).sum(), "group")},
+    )
+
+
 @objective(outputs=["score"], needs=["prob", "weight"])
 def bradley_terry(out: Outputs, batch: Batch) -> Loss:
     """Negative log-likelihood of the preferences under P(chosen > rejected) = sigmoid(r_chosen - r_rejected).

@@ -24,7 +24,7 @@ class LocalSampler:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stops: set[int]
-    max_rows: int = 128
+    max_rows: int = 256
 
     @torch.no_grad()
     def generate(

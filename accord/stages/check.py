@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from accord import demo
 from accord.data import chat, prepare
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Prompt, Record, Text, as_example, as_pair, as_prompt
+from accord.data.records import Example, Prompt, Ranking, Record, Text, as_example, as_pair, as_prompt
 from accord.data.sources import check, read_all
 from accord.data.tokenizer import load_tokenizer
 from accord.errors import DataError, ModelError, RecipeError
@@ -88,7 +88,9 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
     for record in records:
         if stage.kind == "sft":
             as_example(record, seen.where)
-        elif stage.kind in {"reward", "preference"}:
+        elif stage.kind == "reward":
+            _ = record if isinstance(record, Ranking) else as_pair(record, seen.where)
+        elif stage.kind == "preference":
             as_pair(record, seen.where)
         elif (stage.kind == "pretrain") != isinstance(record, Text):
             wanted = "plain text" if stage.kind == "pretrain" else "prompts"

@@ -21,6 +21,7 @@ from accord.run import append, write_json
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score
+from accord.stages.curves import trace
 from accord.stages.fit import Context, note_data
 from accord.stages.policy import open_rewards
 from accord.suites import Suite, resolve
@@ -75,6 +76,8 @@ def run(context: Context, stage: Evaluate) -> None:
                 append(draft, rows_of(subject, suite, answers, temperature))
                 done += 1
                 line.step(done, {f"eval/{k}": v.value for k, v in found.items()})
+    if stage.curves:
+        trace(context, stage, asked, suites)
     models = {name: {k: v.to_json() for k, v in results[name].items()} for name in stage.models}
     write_json(context.folder.path / "results.json", {"baseline": stage.baseline, "models": models})
 
@@ -113,7 +116,8 @@ def summary(answers: Answers) -> dict[str, Estimate]:
 
 
 def against(answers: Answers, baseline: Answers) -> dict[str, Estimate]:
-    """Share of prompts on which the answer scores above the baseline's; a tie counts half. Nothing for the baseline."""
+    """Shares of prompts on which the answer's reward is above, equal to or below the baseline's, and the win rate, in
+    which a tie counts half. Nothing for the baseline."""
     if answers is baseline or "reward" not in answers.scores:
         return {}
     theirs = {_key(r.prompt): s.value for r, s in zip(baseline.rollouts, baseline.scores["reward"], strict=True)}
@@ -121,8 +125,11 @@ def against(answers: Answers, baseline: Answers) -> dict[str, Estimate]:
         _win(score.value, theirs.get(_key(rollout.prompt), math.nan))
         for rollout, score in zip(answers.rollouts, answers.scores["reward"], strict=True)
     ]
-    found = mean(wins, answers.clusters)
-    return {"win_rate": found} if found else {}
+    outcomes = {"win_rate": wins} | {
+        name: [math.nan if math.isnan(win) else float(win == value) for win in wins]
+        for name, value in (("win", 1.0), ("tie", 0.5), ("lose", 0.0))
+    }
+    return {name: found for name, values in outcomes.items() if (found := mean(values, answers.clusters))}
 
 
 def _win(ours: float, theirs: float) -> float:
@@ -194,6 +201,8 @@ def rows_of(subject: Subject, suite: Suite, answers: Answers, temperature: float
             "scores": {name: score.value for name, score in scores.items() if not math.isnan(score.value)},
             "why": "; ".join(score.why for score in scores.values() if score.why),
         }
+        parts = {name: score.parts for name, score in scores.items() if score.parts}
+        row |= {"parts": parts} if parts else {}
         if "constraints" in rollout.meta:
             row["constraints"] = rollout.meta["constraints"]
         rows.append(row)

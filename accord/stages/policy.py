@@ -73,6 +73,8 @@ def run(context: Context, stage: Policy) -> None:
 
     def evaluate(step: int) -> dict[str, float]:
         numbers = held_out(context, stage, actors, judge, held_asked)
+        if stage.checkpoints:
+            save_model(actors.policy, actors.tokenizer, context.folder.path / "checkpoints" / str(step))
         keep_best(context, stage, actors, progress, step, numbers)
         return {f"eval/{name}": value for name, value in numbers.items()}
 

@@ -1,9 +1,10 @@
-"""Reward models: an ensemble of scalar heads on pairs, with held-out or cross-validated accuracy."""
+"""Reward models: an ensemble of scalar heads on pairs or rankings, with held-out or cross-validated accuracy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.data import prepare
 from accord.data.batch import Group, collate
-from accord.data.records import Pair, bucket
+from accord.data.records import Pair, Ranking, bucket
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
-from accord.estimate import mean
+from accord.estimate import Estimate, mean
 from accord.model import Roles, load_scorer, save_model
-from accord.objectives.reward import bradley_terry, reward_of
+from accord.objectives import Objective
+from accord.objectives.reward import all_pairs, bradley_terry, reward_of
 from accord.recipe import Reward
 from accord.run import read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
@@ -30,29 +32,33 @@ def run(context: Context, stage: Reward) -> None:
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
     limits = limits_of(stage, path, context)
-    groups, pairs = prepare.pairs(train, tokenizer, limits, f"{context.where}.data")
-    held_groups, held_pairs = prepare.pairs(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
+    ranked = any(isinstance(record, Ranking) for record in [*train.records, *(held.records if held else [])])
+    made = prepare.rankings if ranked else prepare.pairs
+    objective = all_pairs if ranked else bradley_terry
+    groups, records = made(train, tokenizer, limits, f"{context.where}.data")
+    held_groups, held_records = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
     note_data(context, train, len(groups), held, len(held_groups))
     for fold in range(stage.folds):
-        inside = [i for i, pair in enumerate(pairs) if bucket(pair, stage.folds) != fold]
-        outside = [i for i, pair in enumerate(pairs) if bucket(pair, stage.folds) == fold]
+        inside = [i for i, record in enumerate(records) if bucket(record, stage.folds) != fold]
+        outside = [i for i, record in enumerate(records) if bucket(record, stage.folds) == fold]
         fit_member(
-            context, stage, tokenizer, path, [groups[i] for i in inside], [groups[i] for i in outside],
-            [pairs[i] for i in outside], {"fold": fold},
+            context, stage, objective, tokenizer, path, [groups[i] for i in inside], [groups[i] for i in outside],
+            [records[i] for i in outside], {"fold": fold},
         )  # fmt: skip
     for member in range(stage.ensemble):
-        fit_member(context, stage, tokenizer, path, groups, held_groups, held_pairs, {"member": member})
-    summarise(context, stage, bool(held))
+        fit_member(context, stage, objective, tokenizer, path, groups, held_groups, held_records, {"member": member})
+    summarise(context, stage, held_records)
 
 
 def fit_member(
     context: Context,
     stage: Reward,
+    objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     path: str,
     groups: Sequence[Group],
     held: Sequence[Group],
-    held_pairs: Sequence[Pair],
+    held_records: Sequence[Pair | Ranking],
     tags: dict[str, int],
 ) -> None:
     """Fit one model, unless an interrupted run has already; leaves its rewards of the held-out pairs beside it."""
@@ -65,11 +71,11 @@ def fit_member(
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed)
     roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
     fit_groups(
-        context, stage, roles, bradley_terry, groups, held, pad=pad, seed=seed, tags=tags,
+        context, stage, roles, objective, groups, held, pad=pad, seed=seed, tags=tags,
         done=list(done.values())[-1] if done else {},
     )  # fmt: skip
     if held:
-        write_scores(context, stage, roles, held, held_pairs, pad, f"{name}-{number}")
+        write_scores(context, stage, roles, held, held_records, pad, f"{name}-{number}")
     if name == "member":
         normalise(context, stage, scorer, roles, groups, pad)
         save_model(scorer, tokenizer, context.folder.path / ("model" if number == 0 else f"model-{number}"))
@@ -87,15 +93,18 @@ def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Grou
 
 
 def write_scores(
-    context: Context, stage: Reward, roles: Roles, held: Sequence[Group], pairs: Sequence[Pair], pad: int, name: str
-) -> None:
-    """The rewards of held-out pairs, a row each, for histograms and for anyone who wants to recount."""
-    values = rewards(context, stage, roles, held, pad)
-    rows = [
-        {"fit": name, "chosen": values[2 * i], "rejected": values[2 * i + 1], "source": pair.source,
-         "prob": pair.prob, "cluster": bucket(pair, 2**60)}
-        for i, pair in enumerate(pairs)
-    ]  # fmt: skip
+    context: Context, stage: Reward, roles: Roles, held: Sequence[Group], records: Sequence[Pair | Ranking], pad: int,
+    name: str,
+) -> None:  # fmt: skip
+    """The rewards of held-out comparisons, a row each, for histograms and for anyone who wants to recount."""
+    values = iter(rewards(context, stage, roles, held, pad))
+    rows: list[dict[str, object]] = []
+    for record, group in zip(records, held, strict=True):
+        found = [next(values) for _ in group]
+        labels = {"source": record.source, "prob": record.prob} if isinstance(record, Pair) else {}
+        for better, worse in comparisons(record):
+            both = {"chosen": found[better], "rejected": found[worse]}
+            rows.append({"fit": name, **both, **labels, "cluster": bucket(record, 2**60)})
     write_text(scores_path(context, name), "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -113,8 +122,17 @@ def normalise(
     scorer.config.reward_std = max(float(values.std(correction=0)), 1e-6)
 
 
-def summarise(context: Context, stage: Reward, held: bool) -> None:
-    """Write the accuracies into stage.json, with standard errors clustered by the first user turn."""
+def comparisons(record: Pair | Ranking) -> list[tuple[int, int]]:
+    """The comparisons that a record holds, as (better, worse) places among its rows."""
+    return [(0, 1)] if isinstance(record, Pair) else prepare.compared(record.ranks)
+
+
+def summarise(context: Context, stage: Reward, held: Sequence[Pair | Ranking]) -> None:
+    """Write the accuracies into stage.json, with standard errors clustered by the first user turn.
+
+    Where held-out comparisons were labelled more than once: how often two labels agree, and the accuracy against one of
+    them that a judge without error could reach if labels err alike and independently of each other.
+    """
     result: dict[str, object] = {}
     if held:
         members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)]
@@ -124,7 +142,24 @@ def summarise(context: Context, stage: Reward, held: bool) -> None:
         folds = [read_rows(scores_path(context, f"fold-{k}")) for k in range(stage.folds)]
         each = [fold["value"] for rows in folds if (fold := accuracy(rows))]
         result["folds"] = {**(accuracy([row for rows in folds for row in rows]) or {}), "each": each}
+    if found := agreement(held):
+        result |= {"agreement": found.to_json(), "ceiling": (1 + max(2 * found.value - 1, 0) ** 0.5) / 2}
     context.folder.note(result=result)
+
+
+def agreement(records: Sequence[Pair | Ranking]) -> Estimate | None:
+    """How often two labels of the same comparison agree; None where nothing was labelled twice."""
+    labels: dict[tuple[int, str, str], list[bool]] = {}
+    for record in records:
+        texts = [record.chosen, record.rejected] if isinstance(record, Pair) else record.responses
+        said = {(texts[better], texts[worse]) for better, worse in comparisons(record)}  # a text may stand there twice
+        for better, worse in sorted(said):
+            first, second = sorted((better, worse))
+            labels.setdefault((bucket(record, 2**60), first, second), []).append(better == first)
+    both = [
+        (key[0], float(a == b)) for key, said in labels.items() for a, b in combinations(said, 2) if key[1] != key[2]
+    ]
+    return mean([same for _, same in both], [cluster for cluster, _ in both]) if both else None
 
 
 def accuracy(rows: Sequence[dict[str, JsonValue]]) -> dict[str, float] | None:
