@@ -58,7 +58,7 @@ def tiny_llama(
 def base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A model folder as the hub would give it: no chat template yet."""
     folder = tmp_path_factory.mktemp("base") / "model"
-    tiny_llama(context=256).save_pretrained(folder)
+    tiny_llama(context=512).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
