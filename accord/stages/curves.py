@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.console import Progress as Line
 from accord.data.prepare import Asked
@@ -34,31 +34,34 @@ def trace(context: Context, stage: Evaluate, asked: Sequence[Asked], suites: Seq
     """Every series of `stage.curves`, with best-of-n beside each where `stage.best_of` asks for it."""
     truth = next((suite.scorers["gold"] for suite in suites if "gold" in suite.scorers), None)
     series: list[dict[str, object]] = []
+    pools: dict[str, list[Rollout]] = {}  # curves that start from the same model choose from the same answers
     line = Line(f"{context.name} curves", len(stage.curves))
-    for done, (name, reference) in enumerate(stage.curves.items(), 1):
-        folder = context.run.stage(reference[1:])
+    for done, (name, curve) in enumerate(stage.curves.items(), 1):
+        folder = context.run.stage(curve[1:])
         policy = cast(Policy, context.run.recipe.stage[folder.name])
         start = context.path(policy.reference or policy.model)
         tokenizer = load_tokenizer(start, context.where)
         proxy = open_rewards(context, policy.rewards, tokenizer, stage.micro_tokens)
         paths = sorted((folder.path / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-        points = [point(context, stage, path, start, tokenizer, asked, proxy, truth) for path in paths]
+        reference = context.engine.place(load_policy(start, tokenizer, context.where))
+        points = [point(context, stage, path, reference, tokenizer, asked, proxy, truth) for path in paths]
         series.append({"name": name, "kind": "rl", "points": points})
         if stage.best_of:
-            points = best_of(context, stage, start, tokenizer, asked, proxy, truth)
+            if start not in pools:
+                pools[start] = sampled(context, stage, reference, start, tokenizer, asked, stage.best_of)
+            points = best_of(pools[start], asked, proxy, truth)
             series.append({"name": f"best of n, {name}", "kind": "best_of_n", "points": points})
         line.step(done, {})
     write_json(context.folder.path / "curves.json", {"series": series})
 
 
 def point(
-    context: Context, stage: Evaluate, path: Path, start: str, tokenizer: PreTrainedTokenizerBase,
+    context: Context, stage: Evaluate, path: Path, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     asked: Sequence[Asked], proxy: Scorer, truth: Scorer | None,
 ) -> dict[str, object]:  # fmt: skip
     """One checkpoint: KL from the reference, proxy and gold of an answer to each prompt."""
-    rollouts = sampled(context, stage, str(path), tokenizer, asked, 1)
     policy = context.engine.place(load_policy(path, tokenizer, context.where))
-    reference = context.engine.place(load_policy(start, tokenizer, context.where))
+    rollouts = sampled(context, stage, policy, str(path), tokenizer, asked, 1)
     batch = as_batch(rollouts, pad_id(tokenizer), temperature=1.0)
     kl = context.engine.kl(policy, reference, batch, micro_tokens=stage.micro_tokens).sum(1)
     found: dict[str, object] = {"step": int(path.name), "kl": max(float(kl.mean()), 0.0)}
@@ -69,15 +72,13 @@ def point(
 
 
 def best_of(
-    context: Context, stage: Evaluate, start: str, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked],
-    proxy: Scorer, truth: Scorer | None,
-) -> list[dict[str, object]]:  # fmt: skip
-    """Best-of-n for n = 1, 2, 4, ... from one pool of `stage.best_of` answers to each prompt.
+    rollouts: Sequence[Rollout], asked: Sequence[Asked], proxy: Scorer, truth: Scorer | None
+) -> list[dict[str, object]]:
+    """Best-of-n for n = 1, 2, 4, ... from one pool with the same number of answers to each prompt.
 
     KL is log n - (n - 1) / n, an upper bound that is met where no two answers are alike (Stiennon et al. 2020).
     """
-    pool = stage.best_of
-    rollouts = sampled(context, stage, start, tokenizer, asked, pool)
+    pool = len(rollouts) // len(asked)
     columns = {"proxy": proxy} | ({"gold": truth} if truth else {})
     values = {
         label: np.array([score.value for score in scorer(rollouts)]).reshape(len(asked), pool)
@@ -104,10 +105,10 @@ def best_weights(pool: int, n: int) -> np.ndarray:
 
 
 def sampled(
-    context: Context, stage: Evaluate, path: str, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked], count: int
-) -> list[Rollout]:
-    """`count` answers to each prompt, those of one prompt next to each other."""
-    policy = context.engine.place(load_policy(path, tokenizer, context.where))
+    context: Context, stage: Evaluate, policy: PreTrainedModel, path: str, tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Asked], count: int,
+) -> list[Rollout]:  # fmt: skip
+    """`count` answers of the model at `path` to each prompt, those of one prompt next to each other."""
     asks = [
         Ask(prompt=a.prompt, tokens=a.tokens, number=i * count + k, group=i, meta=a.meta)
         for i, a in enumerate(asked)
