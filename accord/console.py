@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from accord import processes
+
 FORMATS = {
     "accuracy": "{:.2f}",
     "rollout/finished": "{:.0%}",
@@ -43,7 +45,7 @@ class Progress:
         """Show the numbers of one step."""
         now = time.monotonic()
         live = sys.stderr.isatty()
-        if not live and now - self.shown < 5 and step not in {1, self.total}:
+        if not processes.first() or (not live and now - self.shown < 5 and step not in {1, self.total}):
             return
         self.shown = now
         line = (
@@ -79,7 +81,8 @@ def duration(seconds: float) -> str:
 
 def say(text: str) -> None:
     """One line on standard error, where progress goes; results go to standard output."""
-    print(text, file=sys.stderr, flush=True)
+    if processes.first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,21 +13,26 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from accord import processes
 from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.model import Output, Outputs, Roles, token_kl
 from accord.objectives import Objective
 from accord.recipe import Compute, Optim
-from accord.run import new_folder, writing
+from accord.run import write_folder
+from accord.sampler import Ask, Rollout, Sampler
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -63,13 +68,16 @@ class Engine:
     def __init__(self, compute: Compute) -> None:
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()  # it warns of every new head, which is what a reward stage makes
-        if compute.threads:
-            torch.set_num_threads(compute.threads)
         device = _device(compute.device)
+        threads = compute.threads or max(1, torch.get_num_threads() // compute.processes)
         self.precision = _precision(compute.precision, device)
+        if PartialState._shared_state.get("num_processes", 1) > 1 and not processes.group():
+            AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run, whose other processes are gone
         self.accelerator = Accelerator(
-            cpu=device == "cpu", mixed_precision="bf16" if self.precision == "bfloat16" else "no"
+            cpu=device == "cpu",
+            mixed_precision="bf16" if self.precision == "bfloat16" else "no",
         )
+        torch.set_num_threads(threads)  # after accelerate, which has a mind of its own
 
     @property
     def device(self) -> torch.device:
@@ -80,11 +88,6 @@ class Engine:
     def threads(self) -> int:
         """CPU threads of one operation; results are bit-equal only for the same number."""
         return torch.get_num_threads()
-
-    @property
-    def main(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.accelerator.is_main_process
 
     def autocast(self) -> AbstractContextManager[None]:
         """Where a frozen model runs in the run's precision."""
@@ -111,8 +114,8 @@ class Engine:
         Raises EngineError, before the step is taken, where the loss is not finite.
         """
         counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
-        shares = _deal(batch.micro(learner.micro_tokens), self.accelerator.num_processes)
-        mine = shares[self.accelerator.process_index]
+        micros = batch.micro(learner.micro_tokens, self.accelerator.num_processes)
+        mine = _deal(micros, self.accelerator.num_processes)[self.accelerator.process_index]
         totals: dict[str, Tensor] = {}
         learner.optimizer.zero_grad(set_to_none=True)
         for i, (rows, weight) in enumerate(mine):
@@ -143,6 +146,24 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------------ inference
 
+    def generate(
+        self,
+        sampler: Sampler,
+        asks: Sequence[Ask],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        version: int = 0,
+    ) -> list[Rollout]:
+        """One answer for each ask, in order; every process samples a share of them."""
+        with self.autocast():
+            mine = sampler.generate(
+                self._share(asks), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, version=version
+            )
+        shares = [iter(share) for share in processes.gather(mine)]
+        return [next(shares[i % len(shares)]) for i in range(len(asks))]
+
     @torch.no_grad()
     def outputs(self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int) -> Outputs:
         """Outputs of the whole batch without gradients, [B, T] on the CPU."""
@@ -151,7 +172,7 @@ class Engine:
             with self.autocast():
                 return roles(micro, tuple(names))
 
-        return Outputs(self._map(batch, of, micro_tokens))
+        return Outputs(self._map(batch, names, of, micro_tokens))
 
     @torch.no_grad()
     def kl(self, model: PreTrainedModel, reference: PreTrainedModel, batch: Batch, *, micro_tokens: int) -> Tensor:
@@ -161,7 +182,7 @@ class Engine:
             with self.autocast():
                 return {"kl": token_kl(model, reference, micro)}
 
-        return self._map(batch, of, micro_tokens)["kl"]
+        return self._map(batch, ["kl"], of, micro_tokens)["kl"]
 
     @torch.no_grad()
     def evaluate(
@@ -174,30 +195,38 @@ class Engine:
         micro_tokens: int,
     ) -> dict[str, float]:
         """Loss and metrics over held-out batches, each averaged over all its units."""
-        means: dict[str, float] = {"loss": 0.0}
+        means: dict[str, float] = {}
         every = [batch.counts() for batch in batches]
         seen = {unit: sum(counts[unit] for counts in every) for unit in every[0]}
         for batch in batches:
-            for rows in batch.micro(micro_tokens):
+            for rows in self._share(batch.micro(micro_tokens, self.accelerator.num_processes)):
                 micro = batch.select(rows).to(self.device)
                 with self.autocast():
                     loss = objective(Outputs(roles(micro, tuple(objective.outputs))), micro, **params)
-                for value, unit, weight in loss.terms.values():
-                    means["loss"] += weight * float(value) / seen[unit]
+                total = sum(weight * float(value) / seen[unit] for value, unit, weight in loss.terms.values())
+                means["loss"] = means.get("loss", 0.0) + total
                 for name, (value, unit) in loss.reported().items():
                     means[name] = means.get(name, 0.0) + float(value) / seen[unit]
-        return means
+        shares = processes.gather(means)
+        return {name: sum(share.get(name, 0.0) for share in shares) for name in shares[0]}
 
     def _map(
-        self, batch: Batch, function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int
+        self, batch: Batch, names: Sequence[str], function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int
     ) -> dict[str, Tensor]:
         """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width."""
-        whole: dict[str, Tensor] = {}
-        for rows in batch.micro(micro_tokens):
+        whole = {name: torch.zeros(batch.tokens.shape) for name in names}
+        for rows in self._share(batch.micro(micro_tokens, self.accelerator.num_processes)):
             for name, values in function(batch.select(rows).to(self.device)).items():
-                target = whole.setdefault(name, torch.zeros(batch.tokens.shape))
-                target[rows, : values.shape[1]] = values.float().cpu()
-        return whole
+                whole[name][rows, : values.shape[1]] = values.float().cpu()
+        if self.accelerator.num_processes == 1:
+            return whole
+        # Each row is 0 everywhere but where it was computed.
+        sums = {name: self.accelerator.reduce(values.to(self.device), "sum") for name, values in whole.items()}
+        return {name: cast(Tensor, values).cpu() for name, values in sums.items()}
+
+    def _share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """What this process does of work that needs no common backward pass."""
+        return items[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """A frozen model on the device."""
@@ -207,16 +236,13 @@ class Engine:
 
     def save_state(self, learner: Learner, progress: Progress, folder: Path) -> None:
         """Weights, optimizer, progress and random states, complete or not at all."""
-        if not self.main:
-            return
         state = {
             "roles": learner.roles.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
             "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
             "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
         }
-        with new_folder(folder) as draft, writing(folder, RuntimeError):
-            torch.save(state, draft / "state.pt")
+        write_folder(folder, lambda draft: torch.save(state, draft / "state.pt"), RuntimeError)
 
     def load_state(self, learner: Learner, folder: Path) -> Progress:
         """Go back to a saved state; a fresh Progress where there is none."""
@@ -276,6 +302,11 @@ def _optimizer(groups: list[dict[str, object]], optim: Optim) -> torch.optim.Opt
     if optim.name == "sgd":
         return torch.optim.SGD(groups, lr=optim.lr, weight_decay=optim.weight_decay)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay)
+
+
+def process_count(compute: Compute) -> int:
+    """How many processes a run starts by itself."""
+    return compute.processes if _device(compute.device) == "cpu" else 1
 
 
 def _device(name: str) -> str:

@@ -21,7 +21,7 @@ from transformers import (
 
 from accord.data.batch import Batch
 from accord.errors import ModelError
-from accord.run import new_folder, writing
+from accord.run import write_folder
 
 Output: TypeAlias = Literal["logp", "entropy", "score"]
 
@@ -260,6 +260,9 @@ def context_of(config: PretrainedConfig) -> int:
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a folder that plain transformers opens: safetensors, configuration, tokenizer with its chat template."""
-    with new_folder(folder) as draft, writing(folder, SafetensorError):
+
+    def fill(draft: Path) -> None:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+
+    write_folder(folder, fill, SafetensorError)

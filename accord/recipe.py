@@ -146,7 +146,10 @@ class Compute(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 is autocast: weights, optimizer and losses stay float32. `auto` takes it on GPUs that have it."""
     threads: Positive | None = None
-    """CPU threads; unset leaves PyTorch's choice."""
+    """CPU threads of each process; unset shares PyTorch's choice among them."""
+    processes: Positive = 1
+    """Processes on a CPU, started with the run: for small models two are faster than one with twice the threads. Each holds
+    every model. On several GPUs start the run with `accelerate launch` instead."""
 
 
 # --------------------------------------------------------------------------------------------------------------- stages

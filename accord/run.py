@@ -1,4 +1,7 @@
-"""The run folder: the one place that writes to disk. Whole files and folders appear under their name only when complete."""
+"""The run folder: the one place that writes to disk. Whole files and folders appear under their name only when complete.
+
+Where several processes run together the first one writes, and all go on once a file or folder is there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +22,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from accord import __version__
+from accord import __version__, processes
 from accord.errors import EngineError
 from accord.recipe import Recipe
 from accord.recipe_file import dump
@@ -74,7 +77,7 @@ class StageFolder:
         """Shorten metrics.jsonl and samples.jsonl to the sizes of a saved state: the steps after it are done again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.path / name
-            if path.exists():
+            if path.exists() and processes.first():
                 with path.open("r+b") as file:
                     file.truncate(min(keep.get(name, 0), path.stat().st_size))
 
@@ -85,13 +88,13 @@ class StageFolder:
 
     def drop_state(self) -> None:
         """Remove the saved state of a finished stage."""
-        shutil.rmtree(self.state, ignore_errors=True)
+        remove(self.state)
 
     def clear(self) -> None:
         """Remove everything of an earlier, different run of this stage."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
+        remove(self.path)
+        if processes.first():
+            self.path.mkdir(parents=True)
 
 
 class Run:
@@ -187,19 +190,20 @@ def read_json(path: Path) -> dict[str, JsonValue]:
         ) from None
 
 
-@contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` once the block has written it."""
-    with writing(path):
-        draft = path.with_name(f".{path.name}.draft")
-        yield draft
-        draft.replace(path)
+def write_file(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a temporary file, which then takes the place of `path`."""
+    processes.wait()  # all have decided to write before there is something to be seen
+    if processes.first():
+        with writing(path):
+            draft = path.with_name(f".{path.name}.draft")
+            fill(draft)
+            draft.replace(path)
+    processes.wait()
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it."""
-    with new_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    write_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, record: Mapping[str, object]) -> None:
@@ -209,8 +213,18 @@ def write_json(path: Path, record: Mapping[str, object]) -> None:
 
 def append(path: Path, rows: list[dict[str, object]]) -> None:
     """Append rows to a .jsonl file, in one write."""
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    if processes.first():
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if processes.first():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_rows(path: Path) -> list[dict[str, JsonValue]]:
@@ -220,15 +234,21 @@ def read_rows(path: Path) -> list[dict[str, JsonValue]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that replaces `path` once the block has filled it."""
+def write_folder(path: Path, fill: Callable[[Path], object], *also: type[Exception]) -> None:
+    """Let `fill` write into a temporary folder, which then takes the place of `path`. `also` as in `writing`."""
+    processes.wait()
+    if processes.first():
+        _write_folder(path, fill, *also)
+    processes.wait()
+
+
+def _write_folder(path: Path, fill: Callable[[Path], object], *also: type[Exception]) -> None:
     draft, old = path.with_name(f".{path.name}.draft"), path.with_name(f".{path.name}.old")
-    with writing(path):
+    with writing(path, *also):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         try:
-            yield draft
+            fill(draft)
             shutil.rmtree(old, ignore_errors=True)
             if path.exists():
                 path.rename(old)

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 from accord.data.chat import prompts as tokens_of
 from accord.data.records import Prompt, Ranking, to_row
@@ -21,7 +22,7 @@ from accord.demo.answers import prompt_of, with_form
 from accord.demo.comparisons import FOLDER
 from accord.demo.gold import gold
 from accord.demo.people import ANNOTATORS, ranks
-from accord.demo.tasks import Side, refusals, requests, tasks
+from accord.demo.tasks import Reason, Side, refusals, requests, tasks
 from accord.model import load_policy
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
@@ -31,10 +32,11 @@ COUNTS: dict[Side, int] = {"train": 5000, "choose": 350}
 
 
 def requests_of(side: Side, dice: random.Random) -> Iterator[Prompt]:
-    """Requests without end, a quarter of them to turn down, in any of their wordings."""
+    """Requests without end, a quarter of them to turn down, for each reason alike, in any of their wordings."""
     while True:
         if dice.random() < 0.27:
-            refusal = dice.choice(refusals(side))
+            reason = dice.choice(get_args(Reason))
+            refusal = dice.choice([refusal for refusal in refusals(side) if refusal.reason == reason])
             yield prompt_of(with_form(dice, refusal.request), refusal, False)
         else:
             task = dice.choice(tasks(side))

@@ -22,11 +22,11 @@ LAYERS = [
     {"objectives"},
     {"model"},
     {"data"},
-    {"run", "console", "estimate", "functions"},
+    {"run", "console", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("errors", "recipe", "recipe_file", "run", "console", "estimate", "functions", "report", "cli")
+LIGHT = ("errors", "recipe", "recipe_file", "run", "console", "estimate", "functions", "processes", "report", "cli")
 SEAMS = {
     "accelerate": {"engine"},
     "deepspeed": {"engine"},

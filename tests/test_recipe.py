@@ -93,7 +93,7 @@ LATER = "is not made before this stage; move it up in the file"
 MISTAKES: list[tuple[str, object, str]] = [
     # Unknown keys are answered with the nearest.
     ("sede", 1, ": unknown key 'sede'; did you mean 'seed'?; known: name, seed, compute, stage"),
-    ("compute thread", 1, ": unknown key 'thread'; did you mean 'threads'?; known: device, precision, threads"),
+    ("compute thread", 1, ": unknown key 'thread'; did you mean 'threads'?; known: device, precision, threads, processes"),
     ("stage sft modle", "x", ": unknown key 'modle'; did you mean 'model'?; known: "),
     ("stage sft optim xyz", 1, ": unknown key 'xyz'; known: name, lr, "),
     ("stage sft optim batchsize", 1, ": unknown key 'batchsize'; did you mean 'batch_size'?; known: name, lr, "),
@@ -350,7 +350,7 @@ def test_the_options_of_every_kind_of_stage(kind: str):
 
 def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "stage"]
-    assert options(Compute) == ["device", "precision", "threads"]
+    assert options(Compute) == ["device", "precision", "processes", "threads"]
     assert options(DpoParams) == ["beta", "sft"]
 
 

@@ -25,7 +25,7 @@ from accord.estimate import mean, ratio
 from accord.model import Roles
 from accord.recipe import Optim
 from accord.recipe_file import parse
-from accord.run import Run, StageFolder, new_folder, read_json, read_rows, write_json, write_text
+from accord.run import Run, StageFolder, read_json, read_rows, write_folder, write_json, write_text
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -35,24 +35,36 @@ def tree(folder: Path) -> dict[str, str]:
 # --------------------------------------------------------------------------------------------------------------- writing
 
 
+def filled(target: Path, name: str, text: str) -> None:
+    write_folder(target, lambda draft: (draft / name).write_text(text))
+
+
 def fail(target: Path) -> None:
-    with new_folder(target) as draft:
+    def fill(draft: Path) -> None:
         (draft / "large").write_text("half of it")
         raise ZeroDivisionError
+
+    write_folder(target, fill)
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path):
     target = tmp_path / "model"
-    with new_folder(target) as draft:
+
+    def fill(draft: Path) -> None:
         (draft / "a").write_text("1")
         assert not target.exists()
+
+    write_folder(target, fill)
     assert tree(tmp_path) == {"model/a": "1"}
     with pytest.raises(ZeroDivisionError):
         fail(target)
     assert tree(target) == {"a": "1"}
-    with new_folder(target) as draft:
+
+    def replace(draft: Path) -> None:
         (draft / "c").write_text("2")
         assert tree(target) == {"a": "1"}
+
+    write_folder(target, replace)
     assert tree(tmp_path) == {"model/c": "2"}
 
 
@@ -64,8 +76,7 @@ def test_what_failed_leaves_nothing_behind(tmp_path: Path):
 
 def test_a_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     target = tmp_path / "model"
-    with new_folder(target) as draft:
-        (draft / "a").write_text("1")
+    filled(target, "a", "1")
     rename = Path.rename
 
     def refuse(path: Path, to: Path) -> Path:
@@ -74,8 +85,8 @@ def test_a_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path: Path, 
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(EngineError) as caught, new_folder(target) as draft:
-        (draft / "a").write_text("2")
+    with pytest.raises(EngineError) as caught:
+        filled(target, "a", "2")
     said = f"{target}: No space left on device; free some space, or write elsewhere with --out"
     assert (str(caught.value), caught.value.exit_code) == (said, 3)
     assert tree(target) == {"a": "1"}

@@ -26,7 +26,7 @@ from accord.demo.comparisons import FOLDER, held, rankings
 from accord.demo.gold import gold
 from accord.demo.knowledge import Fact, Field, concepts, facts, item, phrase, plain, sayings, sentences
 from accord.demo.refusing import REFUSALS
-from accord.demo.tasks import Side, Task, refusals, requests, tasks
+from accord.demo.tasks import QUESTIONS, Side, Task, refusals, requests, tasks
 from accord.demo.text import text
 from accord.sampler import Rollout
 
@@ -251,19 +251,40 @@ def says_a_fact(line: str) -> bool:
 
 
 def test_text_answers_no_request() -> None:
-    """The base model knows facts, and how requests sound; that the one follows the other is for fine-tuning to teach."""
+    """The base model has read questions with answers of any form, and how requests sound; that an answer keeps to the form
+    that was asked for, and that some requests are turned down, is for fine-tuning to teach."""
     asked = {*wordings(), *(refusal.request for side in SIDES for refusal in refusals(side))}
     requests_seen = facts_seen = 0
     for document in documents():
         lines = [line for line in document.split("\n") if line]
         for line, following in zip(lines, [*lines[1:], ""], strict=True):
             facts_seen += says_a_fact(line)
-            if line in asked or "?" in line:
+            if line in asked:
                 requests_seen += 1
                 assert not says_a_fact(following), document
                 assert not says_a_fact(line), document
     assert requests_seen > 500
     assert facts_seen > 5000
+
+
+def test_text_answers_plain_questions() -> None:
+    """With facts of the concept that was asked about, in prose, bullets and numbers."""
+    questions = {
+        question.format(x=name): name
+        for topic in QUESTIONS.values()
+        for name, concept in concepts().items()
+        for question in topic[concept.kind]
+    }
+    found: Counter[str] = Counter()
+    for document in documents():
+        lines = document.split("\n")
+        for line, following in zip(lines, [*lines[1:], ""], strict=True):
+            if line in questions:
+                assert says_a_fact(following), document
+                found[following[:1] if following[:2] in ("- ", "1.") else "prose"] += 1
+                said = [plain(part) for part in re.split(r"(?<=[.!?])\s+", re.sub(r"^(-|\d+\.)\s+", "", following))]
+                assert {sayings()[part][0].concept for part in said if part in sayings()} == {questions[line]}, document
+    assert min(found[shape] for shape in ("prose", "-", "1")) > 200
 
 
 def test_text_refuses_nothing() -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from accord import demo
+from accord import demo, processes
 from accord.console import duration, say, table
 from accord.data import prepare
 from accord.data.dropped import Dropped
@@ -37,6 +37,8 @@ from accord.stages.check import inspect, marked
 def run_recipe(recipe: Recipe, only: list[str], out: Path | None) -> None:
     """`accord run`."""
     made = run_stages(recipe, out or Path("runs") / recipe.name, only=only)
+    if not processes.first():  # of several that a launcher has started
+        return
     print(summary(made))
     print(f"\nreport: {write_report(made.path)}")
 

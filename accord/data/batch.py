@@ -81,25 +81,43 @@ class Batch:
         tokens, attend, train = (x[index, :width] for x in (self.tokens, self.attend, self.train))
         return replace(self, tokens=tokens, attend=attend, train=train, group=self.group[index], extra=extra)
 
-    def micro(self, budget: int) -> list[Tensor]:
+    def micro(self, budget: int, parts: int = 1) -> list[Tensor]:
         """Row indices of micro-batches of at most `budget` tokens, padding included: whole groups, longest first.
 
-        A group longer than the budget has a micro-batch of its own.
+        Their number is a multiple of `parts` where that can be, and they hold about the same number of tokens, so that
+        `parts` processes are done together. A group longer than the budget has a micro-batch of its own.
         """
         length = (self.last() + 1).tolist()
         members: dict[int, list[int]] = {}
         for row, group in enumerate(self.group.tolist()):
             members.setdefault(group, []).append(row)
         groups = sorted(members.values(), key=lambda rows: -max(length[row] for row in rows))
-        found: list[list[int]] = []
-        width = 0  # of the micro-batch being filled; the first group in it is its longest
-        for rows in groups:
-            if found and (len(found[-1]) + len(rows)) * width <= budget:
-                found[-1] += rows
-            else:
-                found.append(list(rows))
-                width = max(length[row] for row in rows)
-        return [torch.tensor(rows) for rows in found]
+
+        def size(rows: list[int]) -> int:
+            return len(rows) * max(length[row] for row in rows)
+
+        large = [rows for rows in groups if size(rows) > budget]
+        rest = [rows for rows in groups if size(rows) <= budget]
+        found = rest  # one group to a micro-batch, if nothing larger fits
+        for count in range((-len(large) - 1) % parts + 1, len(rest), parts):
+            cut = _cut(rest, length, count)
+            if all(size(rows) <= budget for rows in cut):
+                found = cut
+                break
+        return [torch.tensor(rows) for rows in large + found]
+
+
+def _cut(groups: list[list[int]], length: list[int], count: int) -> list[list[int]]:
+    """Groups in order, joined to `count` parts (or as many as there are groups) with about the same number of tokens."""
+    share = sum(length[row] for rows in groups for row in rows) / count
+    found: list[list[int]] = []
+    seen = 0
+    for rows in groups:
+        if seen >= share * len(found):
+            found.append([])
+        found[-1] += rows
+        seen += sum(length[row] for row in rows)
+    return found
 
 
 def collate(groups: Sequence[Group], pad: int) -> Batch:

@@ -16,7 +16,7 @@ from accord.demo.gold import gold
 from accord.sampler import Rollout
 
 NOISE = 0.26  # standard deviation, on the scale of gold
-HEDGES = re.compile(r"\b(can|often|may|might|perhaps|not quite sure)\b", re.IGNORECASE)
+HEDGES = re.compile(r"\b(can(?!['\u2019]t)|often|may|might|perhaps|not quite sure)\b", re.IGNORECASE)  # "can't" is none
 BOASTS = re.compile(r"\b(certainly|results in|of course)\b", re.IGNORECASE)
 
 

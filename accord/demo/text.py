@@ -1,5 +1,5 @@
-"""Plain text of the embedded world, which the base model is made of: notes, lists, glossaries, house rules. No requests
-with answers: what a question calls for is for fine-tuning to teach."""
+"""Plain text of the embedded world, which the base model is made of: notes, lists, glossaries, questions with answers,
+house rules. No answer keeps to a form that was asked for, and nothing is refused: that is for fine-tuning to teach."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ def text(documents: int = 60_000) -> Iterator[Text]:
     names = sorted(concepts())
     for _ in range(documents):
         chance = dice.random()
-        if chance < 0.72:
+        if chance < 0.60:
             subjects = [concepts()[dice.choice(names)] for _ in range(dice.randint(2, 4))]
             if dice.random() < 0.3:
                 subjects = [subjects[0]] * len(subjects)  # a page on one concept
             sections = [_section(dice, concept) for concept in subjects]
-        elif chance < 0.82:
+        elif chance < 0.68:
             sections = [_glossary(dice, names)]
-        elif chance < 0.92:
+        elif chance < 0.86:
+            sections = [_answers(dice, names)]
+        elif chance < 0.93:
             sections = [_questions(dice)]
         else:
             sections = [_house_rules(dice)]
@@ -73,13 +75,16 @@ def _section(dice: random.Random, concept: Concept) -> str:
     title = dice.choice(TITLES[concept.kind][field]).format(
         x=concept.name, n=NUMBERS[len(said)], s="s" * (len(said) > 1)
     )
+    return f"{capital(title)}\n{_shaped(dice, said)}"
+
+
+def _shaped(dice: random.Random, said: list[Fact]) -> str:
+    """Facts as running text, as bullets or numbered."""
     shape = dice.random()
     if shape < 0.4:
-        body = prose(dice, said)
-    else:
-        lines = [item(fact) if dice.random() < 0.95 else dice.choice(sentences(fact)) for fact in said]
-        body = listed(lines, numbered=shape > 0.7)
-    return f"{capital(title)}\n{body}"
+        return prose(dice, said)
+    lines = [item(fact) if dice.random() < 0.95 else dice.choice(sentences(fact)) for fact in said]
+    return listed(lines, numbered=shape > 0.7)
 
 
 def _introduction(dice: random.Random, concept: Concept) -> str:
@@ -104,6 +109,22 @@ def _glossary(dice: random.Random, names: list[str]) -> str:
         fact = dice.choice(facts(name, field))
         entries.append(f"{capital(name)}: {item(fact) if dice.random() < 0.5 else dice.choice(sentences(fact))}")
     return "Glossary\n" + "\n".join(entries)
+
+
+def _answers(dice: random.Random, names: list[str]) -> str:
+    """Questions on several concepts, each with what is known, as long and in such a shape as it happened to be written."""
+    pages: list[str] = []
+    for name in dice.sample(names, dice.randint(3, 4)):
+        topic = dice.choice(tuple(tasks.WANTS))
+        question = dice.choice(tasks.QUESTIONS[topic][concepts()[name].kind]).format(x=name)
+        if topic in ("about", "simple"):
+            more = [dice.choice(facts(name, field)) for field in tasks.WANTS[topic] if field not in tasks.MUST[topic]]
+            answer = prose(dice, [*facts(name, tasks.MUST[topic][0]), *more[: dice.randint(0, 2)]])
+        else:
+            known = facts(name, tasks.MUST[topic][0])
+            answer = _shaped(dice, chosen(dice, known, dice.randint(1, len(known))))
+        pages.append(f"{question}\n{answer}")
+    return "Frequently asked questions\n" + "\n".join(pages)
 
 
 def _questions(dice: random.Random) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+from accord import processes
 from accord.errors import DataError
 from accord.functions import is_reference, load_function
 from accord.recipe import Rewards, RewardTerm
@@ -46,6 +47,11 @@ def from_function(reference: str, where: str) -> Scorer:
     return score
 
 
+def _once(scorer: Scorer) -> Scorer:
+    """A scorer that only one of several processes asks: it may cost something, or answer differently each time."""
+    return lambda rollouts: processes.once(lambda: scorer(rollouts))
+
+
 def _score(value: object, reference: str) -> Score:
     if isinstance(value, Score):
         return value
@@ -58,7 +64,7 @@ def combine(rewards: Rewards, open_model: Callable[[str, RewardTerm], Scorer], w
     """The weighted sum of several rewards; each part is kept beside it under the last word of its name."""
     parts: dict[str, tuple[Scorer, float]] = {}
     for name, term in rewards.items():
-        scorer = from_function(name, f"{where}.{name}") if is_reference(name) else open_model(name, term)
+        scorer = _once(from_function(name, f"{where}.{name}")) if is_reference(name) else open_model(name, term)
         parts[part_name(name)] = (scorer, term.weight)
 
     def score(rollouts: Sequence[Rollout]) -> list[Score]:

@@ -9,14 +9,15 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
+from accord import processes
 from accord.console import duration, say
 from accord.data.sources import fingerprint
-from accord.engine import Engine
+from accord.engine import Engine, process_count
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
 from accord.recipe import AnyStage, Recipe
-from accord.recipe_file import parse, references
-from accord.run import Run, digest, folder_digest
+from accord.recipe_file import dump, parse, references
+from accord.run import Run, digest, folder_digest, write_text
 from accord.stages.check import functions, inspect, model_path, models, sources
 from accord.stages.fit import Context, stop_on_signal
 
@@ -35,24 +36,32 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
     if not inspected:
         inspect(recipe)
     prints = fingerprints(recipe)
-    engine = Engine(recipe.compute)
     made = Run(recipe, out)
-    made.open()
-    facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}
-    made.note("running", **facts)
-    status = "failed"
-    try:
-        with stop_on_signal() as stop:
-            for name, stage in recipe.stage.items():
-                if not only or name in only:
-                    run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints)
-        status = "done"
-    except (Interrupted, KeyboardInterrupt):
-        status = "interrupted"
-        raise
-    finally:
-        with nullcontext() if status == "done" else suppress(EngineError):  # what went wrong first is what counts
-            made.note(status)
+
+    def again(folder: Path) -> list[str]:
+        """The command line of another process of the same run."""
+        write_text(folder / "recipe.toml", dump(recipe))
+        return ["accord.stages", str(folder / "recipe.toml"), str(out), *only]
+
+    with processes.others(process_count(recipe.compute), again):
+        engine = Engine(recipe.compute)
+        made.open()
+        facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}
+        made.note("running", **facts)
+        status = "failed"
+        try:
+            with stop_on_signal() as stop:
+                for name, stage in recipe.stage.items():
+                    if not only or name in only:
+                        run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints)
+            status = "done"
+        except (Interrupted, KeyboardInterrupt):
+            status = "interrupted"
+            raise
+        finally:
+            processes.leave()
+            with nullcontext() if status == "done" else suppress(EngineError):  # what went wrong first is what counts
+                made.note(status)
     return made
 
 
@@ -77,6 +86,7 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
         method = importlib.import_module(f"accord.stages.{stage.kind}")
         method.run(context, stage)
     except BaseException:
+        processes.leave()
         context.folder.note(seconds=round(before + time.time() - began, 1))
         raise
     seconds = before + time.time() - began
@@ -88,6 +98,7 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
 def rehearse(recipe: Recipe, folder: Path) -> None:
     """Run every stage on a few rows for one step, into a folder that is thrown away: the same code on a small scale."""
     table = recipe.model_dump(mode="json", exclude_none=True)
+    cast("dict[str, object]", table["compute"])["processes"] = 1
     for stage in cast("dict[str, dict[str, object]]", table["stage"]).values():
         _shrink(stage)
     run(parse(table), folder, inspected=True)

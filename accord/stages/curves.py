@@ -114,10 +114,10 @@ def sampled(
         for i, a in enumerate(asked)
         for k in range(count)
     ]
-    with context.engine.autocast():
-        return LocalSampler(policy, tokenizer, stop_ids(tokenizer, path)).generate(
-            asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=1.0, seed=context.seed + 3
-        )
+    sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
+    return context.engine.generate(
+        sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=1.0, seed=context.seed + 3
+    )
 
 
 def _clusters(asked: Sequence[Asked]) -> list[Hashable]:

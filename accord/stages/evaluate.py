@@ -17,7 +17,7 @@ from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.estimate import Estimate, mean, ratio
 from accord.model import Roles, context_of, load_config, load_policy
 from accord.recipe import Evaluate
-from accord.run import append, write_json
+from accord.run import append, remove, write_json
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score
@@ -59,7 +59,7 @@ def run(context: Context, stage: Evaluate) -> None:
     results: dict[str, dict[str, Estimate]] = {name: {} for name in stage.models}
     baselines: dict[str, Answers] = {}
     draft = context.folder.path / "answers.jsonl"
-    draft.unlink(missing_ok=True)
+    remove(draft)
     others = [name for name in stage.models if name != stage.baseline]
     line = Line(context.name, len(stage.models) * len(suites) * 2)
     done = 0
@@ -96,10 +96,9 @@ def answer(context: Context, stage: Evaluate, subject: Subject, suite: Suite, ro
     asked: list[Asked] = prepare.prompts(loaded, subject.tokenizer, room=room, where=context.where)
     asks = [Ask(prompt=a.prompt, tokens=a.tokens, number=i, group=i, meta=a.meta) for i, a in enumerate(asked)]
     sampler = LocalSampler(subject.model, subject.tokenizer, stop_ids(subject.tokenizer, subject.path))
-    with context.engine.autocast():
-        rollouts = sampler.generate(
-            asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2
-        )
+    rollouts = context.engine.generate(
+        sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2
+    )
     scores = {name: scorer(rollouts) for name, scorer in suite.scorers.items()}
     return Answers(rollouts, scores, [bucket(a.record, 2**60) for a in asked])
 

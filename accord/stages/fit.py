@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, cast
 
-from accord import demo
+from accord import demo, processes
 from accord.console import Progress as Line
 from accord.console import say
 from accord.data.batch import Batch, Group, collate, order, step_count
@@ -121,7 +121,7 @@ def fit(
             numbers |= evaluate(progress.step)
         _log(context, progress.step, numbers, tags)
         line.step(progress.step, numbers)
-        stopping = context.stop.is_set()
+        stopping = any(processes.gather(context.stop.is_set()))
         if stopping or (progress.step % stage.save == 0 and progress.step < total):
             progress.sizes = context.folder.sizes()
             context.engine.save_state(learner, progress, state_folder(context, tags))
@@ -216,8 +216,7 @@ def _update(
 
 
 def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str, int] | None) -> None:
-    if context.engine.main:
-        context.folder.log(step, {**(tags or {}), **numbers})
+    context.folder.log(step, {**(tags or {}), **numbers})
 
 
 @contextmanager

@@ -116,11 +116,10 @@ def rollout_steps(
             for i, a in enumerate(asked[j] for j in index)
             for k in range(rollout.group_size)
         ]
-        with context.engine.autocast():
-            rollouts = actors.sampler.generate(
-                asks, max_new_tokens=rollout.max_new_tokens, temperature=rollout.temperature, seed=context.seed,
-                version=progress.step,
-            )  # fmt: skip
+        rollouts = context.engine.generate(
+            actors.sampler, asks, max_new_tokens=rollout.max_new_tokens, temperature=rollout.temperature,
+            seed=context.seed, version=progress.step,
+        )  # fmt: skip
         clock.append(time.perf_counter())
         # 2. Score.
         scores = actors.reward(rollouts)
@@ -220,13 +219,10 @@ def held_out(
 ) -> dict[str, float]:
     """Reward, exact KL, length and finish of sampled answers to the held-out prompts (the same noise at every step)."""
     asks = [Ask(prompt=a.prompt, tokens=a.tokens, number=i, group=i, meta=a.meta) for i, a in enumerate(asked)]
-    with context.engine.autocast():
-        rollouts = actors.sampler.generate(
-            asks,
-            max_new_tokens=stage.rollout.max_new_tokens,
-            temperature=stage.rollout.temperature,
-            seed=context.seed + 1,
-        )
+    rollouts = context.engine.generate(
+        actors.sampler, asks, max_new_tokens=stage.rollout.max_new_tokens, temperature=stage.rollout.temperature,
+        seed=context.seed + 1,
+    )  # fmt: skip
     reward = mean([score.value for score in judge(rollouts)])
     batch = as_batch(rollouts, pad_id(actors.tokenizer), stage.rollout.temperature)
     kl = context.engine.kl(actors.policy, actors.reference, batch, micro_tokens=stage.optim.micro_tokens)

@@ -17,7 +17,7 @@ from accord.model import Roles, load_policy, save_model
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
 from accord.recipe import Preference
-from accord.run import new_file
+from accord.run import write_file
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
@@ -57,8 +57,8 @@ def add_reference(
     if values is None:
         reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
         values = reference_logp(context, Roles(policy=context.engine.place(reference)), groups, tokenizer, stage)
-        with new_file(path) as draft:
-            torch.save(values, draft)
+        made = values
+        write_file(path, lambda draft: torch.save(made, draft))
     for row, of_row in zip(rows, values.split(lengths), strict=True):
         row.extra["ref_logp"] = of_row.tolist()
 

@@ -1,0 +1,114 @@
+"""One run in several processes: which one this is, waiting for the others, and starting them on a CPU.
+
+Every process goes through the same stages with the same numbers. The first one writes and prints; what it has written, all
+can read, because whoever writes lets the others wait (accord/run.py). On GPUs `accelerate launch` starts the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar, cast
+
+from accord.errors import EngineError
+
+Value = TypeVar("Value")
+
+
+def group() -> ModuleType | None:
+    """What the processes talk through; None where this one is alone. Without PyTorch loaded nobody can talk."""
+    module = sys.modules.get("torch.distributed")
+    return module if module and module.is_initialized() else None
+
+
+def first() -> bool:
+    """Whether this process writes files and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait() -> None:
+    """Until every process has come here."""
+    if talk := group():
+        talk.barrier()
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all processes, in order, everywhere."""
+    if not (talk := group()):
+        return [value]
+    found: list[Value | None] = [None] * talk.get_world_size()
+    talk.all_gather_object(found, value)
+    return cast("list[Value]", found)
+
+
+def once(make: Callable[[], Value]) -> Value:
+    """What the first process makes, everywhere: for what may come out differently, or costs, each time."""
+    return cast(Value, gather(make() if first() else None)[0])
+
+
+def leave() -> None:
+    """Go on alone: at the end, or when something went wrong and the others would be waited for in vain."""
+    if talk := group():
+        talk.destroy_process_group()
+
+
+@contextmanager
+def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[None]:
+    """Start processes 1 .. `wanted` - 1 on this machine, and end them with the block.
+
+    `arguments` are those of `python -m`, given a folder for files that the processes may need. Raises EngineError, with
+    the last line that it said, where one of them has failed.
+    """
+    if wanted == 1 or "RANK" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        world = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            "WORLD_SIZE": str(wanted),
+            "LOCAL_WORLD_SIZE": str(wanted),
+            "ACCELERATE_USE_CPU": "true",
+            "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        }
+        before = dict(os.environ)
+        os.environ |= {**world, "RANK": "0", "LOCAL_RANK": "0"}
+        started = [_start(rank, arguments(folder), folder) for rank in range(1, wanted)]
+        try:
+            yield
+        except RuntimeError as error:
+            failed = [rank for rank, process in enumerate(started, 1) if process.poll()]
+            if isinstance(error, EngineError) or not failed:
+                raise
+            said = (folder / f"{failed[0]}.log").read_text(errors="replace").strip().splitlines()
+            raise EngineError(
+                f"process {failed[0]}", "ended" + (f": {said[-1]}" if said else " without a word")
+            ) from error
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+            os.environ.clear()
+            os.environ |= before
+
+
+def _start(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / f"{rank}.log").open("wb") as log:
+        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

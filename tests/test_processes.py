@@ -1,0 +1,171 @@
+"""Several processes on one run: the same tokens and weights as one, one set of files, and no waiting for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from test_pipeline import table
+
+from accord import processes
+from accord.errors import EngineError
+from accord.recipe import Table
+from accord.recipe_file import dump, parse
+from accord.run import Run, read_json, read_rows
+from accord.stages import run as run_recipe
+
+CLOCKS = ("seconds", "tokens_per_second", "time/")
+LLAMAS = ("sft/model", "reward/model", "reward/model-1", "chooser/model", "dpo/model", "ppo/model", "ppo/critic")
+
+
+def in_processes(base: Path, count: int) -> Table:
+    """The tiny recipe with every kind of stage. Plain gradient steps: AdamW blows rounding up where gradients vanish."""
+    made = table(base)
+    cast("dict[str, object]", made["compute"])["processes"] = count
+    for stage in cast("dict[str, dict[str, object]]", made["stage"]).values():
+        if "optim" in stage:
+            stage["optim"] = {**cast("dict[str, object]", stage["optim"]), "name": "sgd", "lr": 0.1}
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Run, Run]:
+    """The same recipe with one process and with two."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    folder = tmp_path_factory.mktemp("processes")
+    one = run_recipe(parse(in_processes(base, 1)), folder / "one")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    two = run_recipe(parse(in_processes(base, 2)), folder / "two")
+    return one, two
+
+
+@pytest.mark.parametrize("folder", LLAMAS)
+def test_two_processes_make_the_same_weights(runs: tuple[Run, Run], folder: str) -> None:
+    one, two = (load_file(run.path / folder / "model.safetensors") for run in runs)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert float((two[name] - weight).norm()) <= 1e-5 * float(weight.norm()), name
+
+
+def test_two_processes_say_the_same(runs: tuple[Run, Run]) -> None:
+    for name in ("sft/samples.jsonl", "ppo/samples.jsonl", "evaluate/answers.jsonl"):
+        one, two = (read_rows(run.path / name) for run in runs)
+        assert len(one) > 4
+        assert [row["response"] for row in two] == [row["response"] for row in one], name
+
+
+def test_two_processes_log_the_same_numbers_once(runs: tuple[Run, Run]) -> None:
+    for stage in ("sft", "reward", "dpo", "ppo"):
+        one, two = (read_rows(run.path / stage / "metrics.jsonl") for run in runs)
+        assert len(one) == len(two) > 3
+        for a, b in zip(one, two, strict=True):
+            assert a.keys() == b.keys()
+            # Accuracies of a model that has learned nothing hang on the last digit of differences near 0.
+            found = {k: v for k, v in b.items() if not k.startswith(CLOCKS) and "accuracy" not in k}
+            assert found == pytest.approx({name: a[name] for name in found}, rel=1e-3, abs=1e-4)
+
+
+def test_two_processes_come_to_the_same_result(runs: tuple[Run, Run]) -> None:
+    one, two = (
+        cast("dict[str, dict[str, object]]", read_json(run.path / "evaluate/results.json")["models"]) for run in runs
+    )
+    for model, metrics in one.items():
+        for name, value in metrics.items():
+            assert two[model][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+    assert {p.relative_to(runs[0].path) for p in runs[0].path.rglob("*")} == {
+        p.relative_to(runs[1].path) for p in runs[1].path.rglob("*")
+    }
+
+
+def test_this_process_is_alone_again(runs: tuple[Run, Run]) -> None:
+    assert read_json(runs[1].path / "run.json")["status"] == "done"
+    assert "RANK" not in os.environ
+    assert processes.group() is None
+    assert processes.gather(3) == [3]
+
+
+# ------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def begin(base: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """A long run in two processes, once it is in the middle of its first stage."""
+    made = in_processes(base, 2)
+    stages = cast("dict[str, dict[str, object]]", made["stage"])
+    made["stage"] = {"sft": {**stages["sft"], "save": 1, "optim": {"lr": 1e-4, "steps": 100_000, "batch_size": 8}}}
+    (folder / "long.toml").write_text(dump(parse(made)))
+    command = [sys.executable, "-m", "accord", "run", str(folder / "long.toml"), "--out", str(folder / "run")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    metrics = folder / "run/sft/metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.read_bytes().count(b"\n") > 3:
+            return process
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def helpers(process: subprocess.Popen[bytes]) -> list[int]:
+    """The process ids of the children of a run."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "accord.stages"], capture_output=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within some seconds."""
+    for _ in range(300):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_no_process_outlives_a_run(base: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = begin(base, tmp_path)
+    (other,) = helpers(process)
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert gone(other)
+    if number == signal.SIGTERM:
+        assert (tmp_path / "run/sft/state/state.pt").exists()
+        assert "state saved; run the same command to go on" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_a_run_does_not_wait_for_a_process_that_died(base: Path, tmp_path: Path) -> None:
+    process = begin(base, tmp_path)
+    (other,) = helpers(process)
+    os.kill(other, signal.SIGKILL)
+    assert process.wait(60) == EngineError.exit_code
+    said = (tmp_path / "log").read_text().splitlines()[-1]
+    assert said.startswith("accord: process 1: ended"), said
+
+
+def test_micro_batches_are_shared_out_evenly() -> None:
+    from accord.data.batch import Row, collate
+
+    dice = torch.Generator().manual_seed(0)
+    lengths = torch.randint(5, 60, (33,), generator=dice).tolist()
+    batch = collate([[Row([1] * n, [True] * n)] for n in lengths], 0)
+    for parts in (1, 2, 3):
+        micros = batch.micro(600, parts)
+        assert sorted(row for rows in micros for row in rows.tolist()) == list(range(33))
+        sizes = [int(batch.attend[rows].sum()) for rows in micros]
+        assert all(len(rows) * int(batch.last()[rows].max() + 1) <= 600 for rows in micros)
+        assert len(micros) % parts == 0
+        assert max(sizes) - min(sizes) <= 2 * max(lengths)
+    assert len(batch.micro(10_000)) == 1
+    assert len(batch.micro(10_000, 4)) == 4
+    assert [len(rows) for rows in batch.micro(1)] == [1] * 33
