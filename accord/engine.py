@@ -7,6 +7,7 @@ gradient is that of the whole batch, whatever the number of processes or the tok
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -68,14 +69,15 @@ class Engine:
     def __init__(self, compute: Compute) -> None:
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()  # it warns of every new head, which is what a reward stage makes
+        # oneDNN keeps a compiled kernel for each shape it has met, 1,024 by default: with ragged rows half a gigabyte.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
         device = _device(compute.device)
-        threads = compute.threads or max(1, torch.get_num_threads() // compute.processes)
+        threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))
         self.precision = _precision(compute.precision, device)
         if PartialState._shared_state.get("num_processes", 1) > 1 and not processes.group():
             AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run, whose other processes are gone
         self.accelerator = Accelerator(
-            cpu=device == "cpu",
-            mixed_precision="bf16" if self.precision == "bfloat16" else "no",
+            cpu=device == "cpu", mixed_precision="bf16" if self.precision == "bfloat16" else "no"
         )
         torch.set_num_threads(threads)  # after accelerate, which has a mind of its own
 
