@@ -20,8 +20,12 @@ from transformers import (
 )
 
 from accord.data.batch import Batch
+from accord.data.shared import Shared, share
 from accord.errors import ModelError
 from accord.run import write_folder
+
+# Architectures that attend by the mask and place by the positions given: tests/test_shared.py holds each to its plain rows.
+SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 Output: TypeAlias = Literal["logp", "entropy", "score"]
 
@@ -90,13 +94,15 @@ def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     before = torch.zeros_like(batch.train)
     before[:, :-1] = batch.train[:, 1:]
     head = cast(nn.Module, model.get_output_embeddings())
+    shared = shared_of(model, batch)
 
     def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][before][None], *inputs[1:])
+        picked = shared.pick(inputs[0], before) if shared else inputs[0][before]
+        return (picked[None], *inputs[1:])
 
     handle = head.register_forward_pre_hook(narrow)
     try:
-        logits = model(**inputs_of(batch), use_cache=False).logits[0]
+        logits = model(**inputs_of(model, batch, shared), use_cache=False).logits[0]
     finally:
         handle.remove()
     logits = logits.float()
@@ -133,12 +139,14 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
     def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         kept.append(output)
 
+    shared = shared_of(model, batch)
     handle = score_head(model).register_forward_hook(keep)
     try:
-        model(**inputs_of(batch), use_cache=False)
+        model(**inputs_of(model, batch, shared), use_cache=False)
     finally:
         handle.remove()
-    return kept[0][..., 0].float()
+    scores = kept[0][..., 0].float()
+    return shared.rows(scores) if shared else scores
 
 
 def _scatter(values: Tensor, batch: Batch) -> Tensor:
@@ -146,12 +154,17 @@ def _scatter(values: Tensor, batch: Batch) -> Tensor:
     return values.new_zeros(batch.train.shape).masked_scatter(batch.train, values)
 
 
-def inputs_of(batch: Batch) -> dict[str, Tensor]:
+def inputs_of(model: PreTrainedModel, batch: Batch, shared: Shared | None) -> dict[str, Tensor]:
     """Keyword arguments of a transformers forward pass.
 
     Padding on the right needs neither mask nor positions under causal attention, and attention without a mask is
     faster; padding on the left needs both.
     """
+    if shared:
+        sees = shared.sees
+        if model.config._attn_implementation == "eager":  # which adds its mask
+            sees = torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
+        return {"input_ids": shared.tokens, "attention_mask": sees, "position_ids": shared.positions}
     if not batch.left_padded:
         return {"input_ids": batch.tokens}
     return {
@@ -159,6 +172,16 @@ def inputs_of(batch: Batch) -> dict[str, Tensor]:
         "attention_mask": batch.attend.long(),
         "position_ids": batch.positions(),
     }
+
+
+def shared_of(model: PreTrainedModel, batch: Batch) -> Shared | None:
+    """The batch with common beginnings read once, where the model's attention takes any mask and it was found faster."""
+    config = model.config
+    window = getattr(config, "sliding_window", None)
+    fits = config.model_type in SHARING and config._attn_implementation in {"eager", "sdpa"}
+    if not fits or batch.tokens.device.type != "cpu" or (window and window < batch.tokens.shape[1]):
+        return None
+    return share(batch)
 
 
 # ------------------------------------------------------------------------------------------------------ open and save
