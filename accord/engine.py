@@ -54,6 +54,17 @@ class Learner:
         return float(self.optimizer.param_groups[0]["peak"] * factor)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What an update adds up: batches, each under an objective of its own. Numbers of a named one go as `name/...`."""
+
+    batch: Batch
+    objective: Objective
+    params: dict[str, object] = field(default_factory=dict)
+    weight: float = 1.0
+    name: str = ""
+
+
 @dataclass
 class Progress:
     """How far a stage is, and what it must remember beyond weights (controller, best checkpoint), to go on after a stop."""
@@ -109,29 +120,25 @@ class Engine:
         return Learner(roles, cast(nn.Module, module), prepared, optim.clip, optim.micro_tokens)
 
     def update(
-        self, learner: Learner, batch: Batch, objective: Objective, params: dict[str, object]
+        self,
+        learner: Learner,
+        batch: Batch,
+        objective: Objective,
+        params: dict[str, object],
+        *,
+        mix: Part | None = None,
     ) -> dict[str, float]:
         """One optimizer step on the gradient of the whole batch; returns the objective's metrics and `grad_norm`.
 
-        Raises EngineError, before the step is taken, where the loss is not finite.
+        `mix` adds the gradient of another batch under another objective. Raises EngineError, before the step is taken,
+        where the loss is not finite.
         """
-        counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
-        micros = batch.micro(learner.micro_tokens, self.accelerator.num_processes)
-        mine = _deal(micros, self.accelerator.num_processes)[self.accelerator.process_index]
+        # The batch goes last: data-parallel wrappers exchange gradients in the last pass, which must touch every weight.
+        parts = [*([mix] if mix else []), Part(batch, objective, params)]
         totals: dict[str, Tensor] = {}
         learner.optimizer.zero_grad(set_to_none=True)
-        for i, (rows, weight) in enumerate(mine):
-            last = i == len(mine) - 1
-            with nullcontext() if last else self.accelerator.no_sync(learner.module):
-                micro = batch.select(rows).to(self.device)
-                out = Outputs(learner.module(micro, tuple(objective.outputs)))
-                loss = objective(out, micro, **params)
-                total = torch.stack([w * value / counts[unit] for value, unit, w in loss.terms.values()]).sum()
-                _add(totals, "loss", total.detach() * weight)
-                for name, (value, unit) in loss.reported().items():
-                    _add(totals, name, value.detach() * (weight / counts[unit]))
-                # Data-parallel wrappers average gradients over processes; the sum is wanted.
-                self.accelerator.backward(total * (weight * self.accelerator.num_processes))
+        for part in parts:
+            self._backward(learner, part, totals, exchange=part is parts[-1])
         numbers = self._sum(totals)
         if not math.isfinite(numbers["loss"]):
             raise EngineError("update", f"the loss is {numbers['loss']}", "lower lr, or clip harder with optim.clip")
@@ -139,6 +146,30 @@ class Engine:
         norm = cast(Tensor, self.accelerator.clip_grad_norm_(learner.module.parameters(), limit))
         learner.optimizer.step()
         return {**numbers, "grad_norm": float(norm)}
+
+    def _backward(self, learner: Learner, part: Part, totals: dict[str, Tensor], *, exchange: bool) -> None:
+        """Add the gradient of this process's share of a part, and its numbers to `totals`.
+
+        With `exchange` the gradients of all processes are added up in the last pass.
+        """
+        batch, objective, prefix = part.batch, part.objective, f"{part.name}/" if part.name else ""
+        counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
+        micros = batch.micro(learner.micro_tokens, self.accelerator.num_processes)
+        mine = _deal(micros, self.accelerator.num_processes)[self.accelerator.process_index]
+        for i, (rows, weight) in enumerate(mine):
+            last = exchange and i == len(mine) - 1
+            with nullcontext() if last else self.accelerator.no_sync(learner.module):
+                micro = batch.select(rows).to(self.device)
+                out = Outputs(learner.module(micro, tuple(objective.outputs)))
+                loss = objective(out, micro, **part.params)
+                total = torch.stack([w * value / counts[unit] for value, unit, w in loss.terms.values()]).sum()
+                _add(totals, "loss", total.detach() * (weight * part.weight))
+                if part.name:
+                    _add(totals, f"{prefix}loss", total.detach() * weight)
+                for name, (value, unit) in loss.reported().items():
+                    _add(totals, prefix + name, value.detach() * (weight / counts[unit]))
+                # Data-parallel wrappers average gradients over processes; the sum is wanted.
+                self.accelerator.backward(total * (weight * part.weight * self.accelerator.num_processes))
 
     def _sum(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Numbers added up over the processes, fetched from the device in one go."""

@@ -346,6 +346,18 @@ class RolloutParams(Section):
         return self
 
 
+class Mix(Section):
+    """Data whose likelihood rises beside the reward, so that the policy keeps what it knows (PPO-ptx, Ouyang et al. 2022,
+    eq. 2)."""
+
+    data: Sources
+    """Demonstrations (of pairs the chosen answer, of rankings the best) and plain text."""
+    coef: float = Field(default=1.0, gt=0)
+    """Weight of its loss, a mean over tokens, beside the policy's, a mean over tokens as well."""
+    batch_size: Positive = 32
+    """Rows in each update."""
+
+
 class Policy(Trained):
     """Reinforcement learning on sampled answers."""
 
@@ -361,6 +373,8 @@ class Policy(Trained):
     """Keep the policy of every evaluation on `eval_data` in `checkpoints/<step>/`, for curves over training."""
     params: PpoParams = PpoParams()
     rollout: RolloutParams = RolloutParams()
+    mix: Annotated[Mix, _as_table("data")] | None = None
+    """Data to learn from beside the reward."""
     optim: PolicyOptim = PolicyOptim()
 
 

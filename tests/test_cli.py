@@ -136,6 +136,10 @@ REFUSED = {
         "stage.sft.data={here}/rows.jsonl",
         f"{{here}}/rows.jsonl:7: an assistant's turn is empty; it must hold text; {MEND}",
     ),
+    "prompts without answers to learn from": (
+        "stage.ppo.mix=accord:demo/prompts",
+        "stage.ppo.mix.data: a Prompt is no demonstration; give messages, prompt/completion, pairs or rankings",
+    ),
     "nothing held out": (
         "stage.dpo.eval_data=0.01",
         "stage.dpo.eval_data: a fraction of 0.01 leaves 6 records to train on and 0 held out; "

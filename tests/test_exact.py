@@ -36,7 +36,7 @@ from accord.data import prepare
 from accord.data.batch import Group, Row, collate
 from accord.data.prepare import Limits
 from accord.data.tokenizer import load_tokenizer
-from accord.engine import Engine
+from accord.engine import Engine, Part
 from accord.model import Roles, load_scorer
 from accord.objectives import Objective
 from accord.objectives.likelihood import sft
@@ -217,6 +217,27 @@ def test_an_update_takes_the_plain_gradient_for_any_split(engine: Engine, base: 
         assert numbers["grad_norm"] == pytest.approx(norm, rel=1e-5)
         assert_close(moved(model, trained), expected)
     assert len(groups) == splits[0] > splits[1] > splits[2] == splits[3] == 1
+
+
+def test_a_mix_adds_its_own_mean_gradient(engine: Engine) -> None:
+    model = tiny("preference")
+    pairs, rows = by_hand("preference"), by_hand("sft", seed=3)
+    reference = tiny("preference", seed=5)
+    with torch.no_grad():
+        for row, logp in zip(flat(pairs), plain_token_logp(reference, flat(pairs)).tolist(), strict=True):
+            row.extra["ref_logp"] = [0.0, *logp[: len(row) - 1]]
+    loss, first = plain("preference", model, pairs, reference)
+    nll, second = plain("sft", model, rows)
+    expected = {name: first[name] + 0.3 * second[name] for name in first}
+    for micro_tokens in (1, 10**9):
+        trained = copy.deepcopy(model)
+        optim = Optim(name="sgd", lr=LR, clip=0, micro_tokens=micro_tokens)
+        learner = engine.learner(roles("preference", trained), optim)
+        mix = Part(collate(rows, 0), OBJECTIVES["sft"], weight=0.3, name="mix")
+        numbers = engine.update(learner, collate(pairs, 0), OBJECTIVES["preference"], PARAMS["preference"], mix=mix)
+        assert numbers["loss"] == pytest.approx(loss + 0.3 * nll, rel=1e-5)
+        assert numbers["mix/loss"] == pytest.approx(nll, rel=1e-5)
+        assert_close(moved(model, trained), expected)
 
 
 @pytest.fixture

@@ -45,7 +45,9 @@ def table(base: Path) -> Table:
                     "eval_data": HELD, "eval": 1, "checkpoints": True,
                     "rewards": {"@reward": {"combine": "min"}}, "eval_rewards": {"@chooser": 1},
                     "params": {"kl_target": 0.5, "kl_horizon": 100, "kl_budget": 5, "critic_warmup": 1},
-                    "rollout": {"batch_size": 8, "group_size": 2, "max_new_tokens": 12}, "optim": {**few, "lr": 1e-2}},
+                    "rollout": {"batch_size": 8, "group_size": 2, "max_new_tokens": 12},
+                    "mix": {"data": [pairs, {"source": "accord:demo/text", "limit": 2}], "coef": 0.1, "batch_size": 3},
+                    "optim": {**few, "lr": 1e-2}},
             "dpo": {"kind": "preference", "model": "@sft", "data": pairs, "eval_data": 0.3, "optim": few},
             "evaluate": {"kind": "evaluate", "models": {"sft": "@sft", "ppo": "@ppo"}, "data": HELD,
                          "rewards": {"@chooser": 1}, "suites": ["prompts", "demo"], "sampling": {"max_new_tokens": 12},
@@ -151,6 +153,7 @@ def test_policy_metrics_are_complete(made: Run) -> None:
         "rollout/finished", "sampler/mismatch", "time/rollout", "time/score", "time/prepare", "time/update",
     }  # fmt: skip
     assert wanted <= set(read_rows(made.path / "ppo/metrics.jsonl")[-1])
+    assert len(metrics(made, "ppo", "mix/loss")) == 2  # not while the critic warms up
     assert max(metrics(made, "ppo", "sampler/mismatch")) < 1e-4
     assert metrics(made, "ppo", "kl/mean")[:2] == pytest.approx(
         [0, 0], abs=1e-4

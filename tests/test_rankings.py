@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from accord.data.batch import Row, collate
 from accord.data.dropped import Dropped
-from accord.data.records import Message, Pair, Ranking, as_pair, as_ranking, to_row
+from accord.data.records import Message, Pair, Ranking, as_example, as_pair, as_ranking, to_row
 from accord.data.sources import read
 from accord.engine import Engine
 from accord.errors import DataError
@@ -89,6 +89,7 @@ def test_a_pair_is_a_ranking_of_two_and_a_ranking_has_a_best_and_a_worst() -> No
     pair = Pair(prompt=PROMPT, chosen="a", rejected="b")
     assert as_ranking(pair, "") == ranking("ab", [1, 2])
     assert as_pair(ranking("xyz", [2, 3, 1]), "") == Pair(prompt=PROMPT, chosen="z", rejected="y")
+    assert as_example(ranking("xyz", [2, 3, 1]), "").messages == [*PROMPT, {"role": "assistant", "content": "z"}]
     with pytest.raises(DataError, match="give rankings, or pairs without prob and weight"):
         as_ranking(Pair(prompt=PROMPT, chosen="a", rejected="b", prob=0.7), "data")
 

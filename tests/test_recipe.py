@@ -318,7 +318,8 @@ OPTIONS = {
     "reward": f"{COMMON} ensemble folds max_tokens model truncate",
     "preference": f"{COMMON} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
-    "checkpoints max_tokens model objective params.clip params.critic params.critic_lr params.critic_warmup "
+    f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
+    "params.clip params.critic params.critic_lr params.critic_warmup "
     "params.epochs params.gamma params.kl params.kl_budget params.kl_horizon params.kl_target params.lam "
     "params.missing_eos params.value_clip params.value_coef params.whiten reference rollout.batch_size "
     "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",

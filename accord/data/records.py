@@ -114,13 +114,14 @@ def as_prompt(record: Record) -> Prompt:
 
 
 def as_example(record: Record, where: str) -> Example:
-    """A demonstration from a record that holds one: an example, or the chosen answer of a pair."""
+    """A demonstration from a record that holds one: an example, the chosen answer of a pair, the best of a ranking."""
     if isinstance(record, Example):
         return record
-    if isinstance(record, Pair):
-        return Example(messages=[*record.prompt, {"role": "assistant", "content": record.chosen}], train="last")
+    if isinstance(record, Pair | Ranking):
+        chosen = as_pair(record, where).chosen
+        return Example(messages=[*record.prompt, {"role": "assistant", "content": chosen}], train="last")
     raise DataError(
-        where, f"a {type(record).__name__} is no demonstration", "give messages, prompt/completion or pairs"
+        where, f"a {type(record).__name__} is no demonstration", "give messages, prompt/completion, pairs or rankings"
     )
 
 

@@ -44,7 +44,7 @@ CURVES: dict[str, dict[str, list[str]]] = {
     "policy": {
         "Reward": ["reward/mean eval/reward", PARTS],
         "KL to the reference": ["kl/mean eval/kl", "kl/beta"],
-        "Losses": ["policy/loss", "value/loss"],
+        "Losses": ["policy/loss", "value/loss", "mix/loss"],
         "Entropy and clipping": ["policy/entropy", "policy/clip_fraction"],
         "Explained variance of the value": ["value/explained_variance"],
         "Length and share finished": ["rollout/length eval/length", "rollout/finished eval/finished"],
@@ -68,7 +68,7 @@ LABELS = {
     "value/explained_variance": "explained variance",
     "sampler/mismatch": "mismatch",
 }
-WHOLE = ("policy/", "value/")  # whose first part the label needs
+WHOLE = ("policy/", "value/", "mix/")  # whose first part the label needs
 
 
 @dataclass(frozen=True, eq=False)

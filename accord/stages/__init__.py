@@ -116,6 +116,9 @@ def _shrink(stage: dict[str, object]) -> None:
         optim = cast("dict[str, object]", stage["optim"])
         optim.pop("epochs", None)
         stage["optim"] = {**optim, "steps": 1, "batch_size": 2}
+    if "mix" in stage:
+        mix = cast("dict[str, object]", stage["mix"])
+        stage["mix"] = {**mix, "data": [{**s, **few} for s in cast("list[dict[str, object]]", mix["data"])]}
     if "ensemble" in stage:
         stage |= {"ensemble": 1, "folds": 0}
     if "rollout" in stage:

@@ -19,7 +19,7 @@ from accord.functions import is_reference, load_function
 from accord.model import load_config
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Preference, Recipe, Source
+from accord.recipe import AnyStage, Policy, Preference, Recipe, Source
 from accord.suites import resolve as resolve_suite
 
 
@@ -53,7 +53,8 @@ def inspect(recipe: Recipe) -> list[Seen]:
                 dropped = Dropped()
                 read[identity] = (read_all([source], dropped, f"stage.{name}.{key}"), dropped)
             records, dropped = read[identity]
-            first = as_prompt(records[0]) if stage.kind in {"policy", "evaluate"} else records[0]
+            asked = stage.kind in {"policy", "evaluate"} and key != "mix.data"
+            first = as_prompt(records[0]) if asked else records[0]
             seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, first,
                         tokenizers.get(root) if root else None)  # fmt: skip
             _check_rows(stage, records, seen)
@@ -85,8 +86,11 @@ def _check_names(where: str, stage: AnyStage) -> None:
 
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
     """The records are of the kind that the stage reads, and the first ones render under its chat template."""
+    mixed = seen.where.endswith(".mix.data")
     for record in records:
-        if stage.kind == "sft":
+        if mixed and isinstance(record, Text):
+            continue
+        if mixed or stage.kind == "sft":
             as_example(record, seen.where)
         elif stage.kind == "reward":
             _ = record if isinstance(record, Ranking) else as_pair(record, seen.where)
@@ -95,7 +99,7 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
         elif (stage.kind == "pretrain") != isinstance(record, Text):
             wanted = "plain text" if stage.kind == "pretrain" else "prompts"
             raise DataError(seen.where, f"a {type(record).__name__} is not what the stage reads", f"give {wanted}")
-    if seen.tokenizer is not None and stage.kind != "pretrain":
+    if seen.tokenizer is not None and not isinstance(records[0], Text):
         try:
             chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
         except ModelError as error:
@@ -136,6 +140,8 @@ def _plain(record: Record) -> str:
 def sources(stage: AnyStage) -> list[tuple[str, Source]]:
     """The data sources of a stage, with their keys."""
     found = [("data", source) for source in stage.data]
+    if isinstance(stage, Policy) and stage.mix:
+        found += [("mix.data", source) for source in stage.mix.data]
     held = getattr(stage, "eval_data", None)
     return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -17,7 +18,7 @@ from accord.console import Progress as Line
 from accord.console import say
 from accord.data.batch import Batch, Group, collate, order, step_count
 from accord.data.prepare import Limits, Loaded
-from accord.engine import Engine, Learner, Progress, schedule
+from accord.engine import Engine, Learner, Part, Progress, schedule
 from accord.errors import Interrupted
 from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
@@ -77,6 +78,7 @@ class Step:
     batches: list[Batch]
     numbers: dict[str, float] = field(default_factory=dict)
     params: dict[str, object] = field(default_factory=dict)  # on top of the stage's
+    mix: list[Part] = field(default_factory=list)  # one beside each batch, or none
 
 
 Evaluation: TypeAlias = Callable[[int], dict[str, float]]
@@ -115,7 +117,7 @@ def fit(
             numbers["time/update"] = time.perf_counter() - updating
         progress.step += 1
         seconds = time.perf_counter() - began
-        tokens = sum(int(batch.attend.sum()) for batch in step.batches)
+        tokens = sum(int(batch.attend.sum()) for batch in [*step.batches, *(part.batch for part in step.mix)])
         numbers |= {**step.numbers, "seconds": seconds, "tokens_per_second": tokens / seconds}
         if evaluate and (progress.step % every == 0 or progress.step == total):
             numbers |= evaluate(progress.step)
@@ -193,12 +195,16 @@ def note_data(context: Context, train: Loaded, kept: int, held: Loaded | None, h
     """Write down, and say, how many records a stage uses and what was left out."""
     report = {"train": train.report(kept)} | ({"eval": held.report(held_kept)} if held else {})
     context.folder.note(data=report)
-    for name, loaded, count in (("data", train, kept), ("eval_data", held, held_kept)):
-        if loaded is None:
-            continue
-        say(f"{context.name:<10} {name}: {count} kept of {count + loaded.dropped.total}")
-        for reason, dropped in loaded.dropped.reasons.items():
-            say(f"{'':<10}   left out, {reason}: {dropped.count}, as {dropped.example}")
+    say_kept(context, "data", train, kept)
+    if held:
+        say_kept(context, "eval_data", held, held_kept)
+
+
+def say_kept(context: Context, key: str, loaded: Loaded, kept: int) -> None:
+    """Say how many records a stage uses and what was left out."""
+    say(f"{context.name:<10} {key}: {kept} kept of {kept + loaded.dropped.total}")
+    for reason, dropped in loaded.dropped.reasons.items():
+        say(f"{'':<10}   left out, {reason}: {dropped.count}, as {dropped.example}")
 
 
 def state_folder(context: Context, tags: dict[str, int] | None = None) -> Path:
@@ -211,7 +217,10 @@ def _update(
 ) -> dict[str, float]:
     """The updates of one step, with their numbers averaged."""
     lr = learner.set_lr(factor)
-    found = [engine.update(learner, batch, objective, {**params, **step.params}) for batch in step.batches]
+    found = [
+        engine.update(learner, batch, objective, {**params, **step.params}, mix=part)
+        for batch, part in zip_longest(step.batches, step.mix)
+    ]
     return {name: sum(numbers[name] for numbers in found) / len(found) for name in found[0]} | {"lr": lr}
 
 

@@ -18,21 +18,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.console import say
 from accord.data import prepare
-from accord.data.batch import Batch, minibatches, order, step_count
-from accord.data.prepare import Asked
+from accord.data.batch import Batch, Group, collate, minibatches, order, step_count
+from accord.data.prepare import Asked, Loaded
+from accord.data.records import Text
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
-from accord.engine import Engine, Learner, Progress, seed_all
+from accord.engine import Engine, Learner, Part, Progress, seed_all
 from accord.errors import RecipeError
 from accord.estimate import mean
 from accord.model import Roles, load_policy, load_scorer, save_model, score_head
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
+from accord.objectives.likelihood import sft
 from accord.objectives.policy import before, ppo
 from accord.recipe import Policy, PpoParams, Rewards
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
 from accord.score.model import normalisation, open_reward
-from accord.stages.fit import Context, Step, fit, limits_of, note_data, state_folder
+from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept, state_folder
 
 
 @dataclass
@@ -82,7 +84,7 @@ def run(context: Context, stage: Policy) -> None:
     fit(
         context,
         actors.learner,
-        rollout_steps(context, stage, actors, asked, progress),
+        rollout_steps(context, stage, actors, asked, progress, mixed(context, stage, path, tokenizer)),
         ppo,
         params={"clip": params.clip, "value_coef": params.value_coef, "value_clip": params.value_clip},
         stage=stage,
@@ -101,9 +103,12 @@ def run(context: Context, stage: Policy) -> None:
 
 
 def rollout_steps(
-    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress
+    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress, mix: Sequence[Group]
 ) -> Iterator[Step]:
-    """Rollout batches without end: each becomes `epochs` passes of minibatches over the same answers."""
+    """Rollout batches without end: each becomes `epochs` passes of minibatches over the same answers.
+
+    Beside each minibatch stand rows of `mix`, if there are any.
+    """
     params, rollout = stage.params, stage.rollout
     beta = cast(float, progress.memory.setdefault("beta", params.kl))
     prompts = order(len(asked), rollout.batch_size // rollout.group_size, seed=context.seed, start=progress.step)
@@ -140,11 +145,21 @@ def rollout_steps(
         # 5. Minibatches. While the critic warms up the policy rests.
         warming = progress.step < params.critic_warmup
         actors.learner.resting = {"policy"} if warming else set()
-        yield Step(
-            minibatches(batch, stage.optim.batch_size, params.epochs, seed=context.seed, step=progress.step),
-            numbers,
-            {"policy_coef": 0.0 if warming else 1.0},
-        )
+        batches = minibatches(batch, stage.optim.batch_size, params.epochs, seed=context.seed, step=progress.step)
+        beside = [] if warming else mix_parts(context, stage, actors, mix, len(batches), progress.step)
+        yield Step(batches, numbers, {"policy_coef": 0.0 if warming else 1.0}, beside)
+
+
+def mix_parts(
+    context: Context, stage: Policy, actors: Actors, groups: Sequence[Group], count: int, step: int
+) -> list[Part]:
+    """So many batches of the mixed data, one for each update of a step; none where nothing is mixed in."""
+    if not stage.mix:
+        return []
+    batches = order(len(groups), stage.mix.batch_size, seed=context.seed, start=step * count)
+    pad = pad_id(actors.tokenizer)
+    made = [collate([groups[i] for i in next(batches)], pad) for _ in range(count)]
+    return [Part(batch, sft, weight=stage.mix.coef, name="mix") for batch in made]
 
 
 def credit(
@@ -259,6 +274,19 @@ def shown(rollouts: Sequence[Rollout], scores: Sequence[Score], step: int) -> li
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
+
+
+def mixed(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
+    """The rows of `mix`: demonstrations, plain text, or both."""
+    if not stage.mix:
+        return []
+    where, limits = f"{context.where}.mix", limits_of(stage, path, context)
+    loaded, _ = prepare.load(stage.mix.data, None, where)
+    texts = Loaded([record for record in loaded.records if isinstance(record, Text)])
+    others = Loaded([record for record in loaded.records if not isinstance(record, Text)], loaded.dropped)
+    groups = prepare.demonstrations(others, tokenizer, limits, f"{where}.data") if others.records else []
+    say_kept(context, "mix", loaded, len(groups) + len(texts.records))
+    return groups + (prepare.texts(texts, tokenizer, limits.max_tokens, f"{where}.data") if texts.records else [])
 
 
 def load_actors(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> Actors:
