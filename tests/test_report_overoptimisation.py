@@ -123,3 +123,16 @@ def test_figures_and_table_of_the_page(tmp_path: Path) -> None:
     assert words[2].endswith("none gold does not bend down")
     assert words[3].endswith("none gold falls from the start")
     assert words[4].endswith("gold was not measured")
+
+
+def test_best_of_n_has_the_colour_of_its_policy(tmp_path: Path) -> None:
+    names = ["one", "best of n, one", "mean", "best of n, mean"]
+    points = [{"step": i, "kl": d * d, "gold": d, "proxy": d} for i, d in enumerate((0.0, 1.0))]
+    kinds = ["best_of_n" if name.startswith("best") else "rl" for name in names]
+    made = [{"name": name, "kind": kind, "points": points} for name, kind in zip(names, kinds, strict=True)]
+    save(tmp_path / "eval/curves.json", {"series": made})
+    (tmp_path / "recipe.toml").write_text('name = "pairs"\n[stage.eval]\nkind = "evaluate"\n')
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    figure = page[page.index("<figcaption>Gold against distance") : page.index("<figcaption>Proxy against distance")]
+    assert {f"--series-{at}" for at in range(1, 7) if f"--series-{at}" in figure} == {"--series-1", "--series-2"}
+    assert [name for name in names if f"{name}</" in figure] == ["one", "mean"]

@@ -175,7 +175,8 @@ def _bending(stage: Stage, side: str) -> Sheet | None:
         return None
     sheet = Sheet("Gold against distance" if side == "gold" else "Proxy against distance")
     ax = sheet.figure.subplots()
-    colours = {series.name: tone(at) for at, series in enumerate(stage.series)}
+    policies = list(dict.fromkeys(_policy(series) for series in stage.series))
+    colours = {series.name: tone(policies.index(_policy(series))) for series in stage.series}
     fitted = False
     for name, series in found.items():
         known = [(math.sqrt(p.kl), v) for p, v in zip(series.points, _sides(series, side), strict=True) if v]
@@ -188,7 +189,8 @@ def _bending(stage: Stage, side: str) -> Sheet | None:
         ax.plot(d, values, "s" if series.kind == "best_of_n" else "o", color=colour)
         if not drawn:
             ax.plot(d, values, "--" if side == "proxy" else "-", color=colour, linewidth=1.6)
-        sheet.legend.append(Key(name, colours[name], "dash" if side == "proxy" else "line"))
+    shown = dict.fromkeys(_policy(series) for series in found.values())
+    sheet.legend += [Key(name, tone(policies.index(name)), "dash" if side == "proxy" else "line") for name in shown]
     ax.set_ylabel(side)
     number_axis(ax, "√KL from the start (root of nats per answer)", whole=False)
     every = [point.kl for series in stage.series for point in series.points]
@@ -199,6 +201,11 @@ def _bending(stage: Stage, side: str) -> Sheet | None:
     if fitted:
         sheet.notes.append("Lines are fits of Gao et al. (2022); rings mark their peaks.")
     return sheet
+
+
+def _policy(series: Series) -> str:
+    """The policy that a series belongs to: best-of-n is drawn in the colour of the policy that it stands beside."""
+    return series.name.removeprefix("best of n, ")
 
 
 def _draw_fit(ax: Axes, series: Series, colour: str) -> bool:
