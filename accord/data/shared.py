@@ -39,9 +39,9 @@ class Shared:
 
 def share(batch: Batch) -> Shared | None:
     """The batch with common beginnings read once; None where that saves little or rows are padded on the left."""
-    if batch.left_padded or len(batch.group.unique_consecutive()) == len(batch):
-        return None
     groups, sequence = batch.group.unique_consecutive(return_inverse=True)
+    if len(groups) == len(batch) or batch.left_padded:
+        return None
     count, columns = torch.arange(len(batch)), torch.arange(batch.tokens.shape[1])
     start = _least(count, sequence)  # the first row of each row's group
     alike = (batch.tokens == batch.tokens[start]) & batch.attend & batch.attend[start]
