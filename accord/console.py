@@ -45,7 +45,7 @@ class Progress:
         """Show the numbers of one step."""
         now = time.monotonic()
         live = sys.stderr.isatty()
-        if not processes.first() or (not live and now - self.shown < 5 and step not in {1, self.total}):
+        if not processes.speaks() or (not live and now - self.shown < 5 and step not in {1, self.total}):
             return
         self.shown = now
         line = (
@@ -81,7 +81,7 @@ def duration(seconds: float) -> str:
 
 def say(text: str) -> None:
     """One line on standard error, where progress goes; results go to standard output."""
-    if processes.first():
+    if processes.speaks():
         print(text, file=sys.stderr, flush=True)
 
 

@@ -12,14 +12,16 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -88,7 +90,10 @@ class Engine:
         if PartialState._shared_state.get("num_processes", 1) > 1 and not processes.group():
             AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run, whose other processes are gone
         self.accelerator = Accelerator(
-            cpu=device == "cpu", mixed_precision="bf16" if self.precision == "bfloat16" else "no"
+            cpu=device == "cpu",
+            mixed_precision="bf16" if self.precision == "bfloat16" else "no",
+            # One process may work alone for hours (processes.apart) while the others wait.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
         )
         torch.set_num_threads(threads)  # after accelerate, which has a mind of its own
 
@@ -101,6 +106,11 @@ class Engine:
     def threads(self) -> int:
         """CPU threads of one operation; results are bit-equal only for the same number."""
         return torch.get_num_threads()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every process holds whole models, not shards of them."""
+        return self.accelerator.distributed_type not in {DistributedType.FSDP, DistributedType.DEEPSPEED}
 
     def autocast(self) -> AbstractContextManager[None]:
         """Where a frozen model runs in the run's precision."""
@@ -116,7 +126,11 @@ class Engine:
             for peak in [(peaks or {}).get(name, optim.lr)]
         ]
         optimizer = _optimizer(groups, optim)
-        module, prepared = self.accelerator.prepare(roles, optimizer)
+        if processes.count() < self.accelerator.num_processes:  # alone for now: nobody to exchange gradients with
+            module = self.accelerator.prepare_model(roles, evaluation_mode=True)
+            prepared = self.accelerator.prepare_optimizer(optimizer)
+        else:
+            module, prepared = self.accelerator.prepare(roles, optimizer)
         return Learner(roles, cast(nn.Module, module), prepared, optim.clip, optim.micro_tokens)
 
     def update(
@@ -154,8 +168,8 @@ class Engine:
         """
         batch, objective, prefix = part.batch, part.objective, f"{part.name}/" if part.name else ""
         counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
-        micros = batch.micro(learner.micro_tokens, self.accelerator.num_processes)
-        mine = _deal(micros, self.accelerator.num_processes)[self.accelerator.process_index]
+        micros = batch.micro(learner.micro_tokens, processes.count())
+        mine = _deal(micros, processes.count())[processes.index()]
         for i, (rows, weight) in enumerate(mine):
             last = exchange and i == len(mine) - 1
             with nullcontext() if last else self.accelerator.no_sync(learner.module):
@@ -169,12 +183,12 @@ class Engine:
                 for name, (value, unit) in loss.reported().items():
                     _add(totals, prefix + name, value.detach() * (weight / counts[unit]))
                 # Data-parallel wrappers average gradients over processes; the sum is wanted.
-                self.accelerator.backward(total * (weight * part.weight * self.accelerator.num_processes))
+                self.accelerator.backward(total * (weight * part.weight * processes.count()))
 
     def _sum(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Numbers added up over the processes, fetched from the device in one go."""
         stacked = torch.stack([value.float() for value in totals.values()])
-        summed = cast(Tensor, self.accelerator.reduce(stacked, reduction="sum"))
+        summed = stacked if processes.count() == 1 else cast(Tensor, self.accelerator.reduce(stacked, "sum"))
         return dict(zip(totals, summed.tolist(), strict=True))
 
     # ------------------------------------------------------------------------------------------------------ inference
@@ -232,7 +246,7 @@ class Engine:
         every = [batch.counts() for batch in batches]
         seen = {unit: sum(counts[unit] for counts in every) for unit in every[0]}
         for batch in batches:
-            for rows in self._share(batch.micro(micro_tokens, self.accelerator.num_processes)):
+            for rows in self._share(batch.micro(micro_tokens, processes.count())):
                 micro = batch.select(rows).to(self.device)
                 with self.autocast():
                     loss = objective(Outputs(roles(micro, tuple(objective.outputs))), micro, **params)
@@ -248,10 +262,10 @@ class Engine:
     ) -> dict[str, Tensor]:
         """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width."""
         whole = {name: torch.zeros(batch.tokens.shape) for name in names}
-        for rows in self._share(batch.micro(micro_tokens, self.accelerator.num_processes)):
+        for rows in self._share(batch.micro(micro_tokens, processes.count())):
             for name, values in function(batch.select(rows).to(self.device)).items():
                 whole[name][rows, : values.shape[1]] = values.float().cpu()
-        if self.accelerator.num_processes == 1:
+        if processes.count() == 1:
             return whole
         # Each row is 0 everywhere but where it was computed.
         sums = {name: self.accelerator.reduce(values.to(self.device), "sum") for name, values in whole.items()}
@@ -259,7 +273,7 @@ class Engine:
 
     def _share(self, items: Sequence[Item]) -> Sequence[Item]:
         """What this process does of work that needs no common backward pass."""
-        return items[self.accelerator.process_index :: self.accelerator.num_processes]
+        return items[processes.index() :: processes.count()]
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """A frozen model on the device."""

@@ -285,6 +285,8 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Write a folder that plain transformers opens: safetensors, configuration, tokenizer with its chat template."""
 
     def fill(draft: Path) -> None:
+        # Who writes is settled; transformers would have only the first of several processes do it.
+        vars(model)["should_save_on_this_rank"] = lambda _: True
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
 

@@ -11,25 +11,46 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar, cast
 
-from accord.errors import EngineError
+from accord.errors import EngineError, Interrupted
 
 Value = TypeVar("Value")
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 def group() -> ModuleType | None:
     """What the processes talk through; None where this one is alone. Without PyTorch loaded nobody can talk."""
     module = sys.modules.get("torch.distributed")
-    return module if module and module.is_initialized() else None
+    return module if module and module.is_initialized() and not _ALONE.get() else None
+
+
+def count() -> int:
+    """How many processes work together."""
+    talk = group()
+    return talk.get_world_size() if talk else 1
+
+
+def index() -> int:
+    """Which of them this one is."""
+    talk = group()
+    return talk.get_rank() if talk else 0
 
 
 def first() -> bool:
-    """Whether this process writes files and prints."""
+    """Whether this process writes files: the first of several, and each while it works alone."""
+    return _ALONE.get() or speaks()
+
+
+def speaks() -> bool:
+    """Whether this process prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -57,6 +78,31 @@ def leave() -> None:
     """Go on alone: at the end, or when something went wrong and the others would be waited for in vain."""
     if talk := group():
         talk.destroy_process_group()
+
+
+def apart(jobs: Sequence[Value], do: Callable[[Value], None], stop: threading.Event) -> None:
+    """Do jobs that need nothing of each other: as many at a time as there are processes, each by one; the rest together.
+
+    A job must write to places of its own. Raises Interrupted where a process that has done its jobs is told to stop
+    while it waits for the others.
+    """
+    rest = len(jobs) - len(jobs) % count()
+    mine = jobs[index() : rest : count()]
+    token = _ALONE.set(True)
+    try:
+        for job in mine:
+            do(job)
+    finally:
+        _ALONE.reset(token)
+    if talk := group():
+        others = talk.barrier(async_op=True)
+        while not others.is_completed():  # a process that waits inside PyTorch hears no signal
+            if stop.is_set():
+                raise Interrupted("processes", "stopped while others were at work", "run the same command to go on")
+            time.sleep(0.02)
+        others.wait()
+    for job in jobs[rest:]:
+        do(job)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from report_fixture import HOME, RECIPE, RESULTS, language_rows, make_run, make_
 
 from accord.errors import DataError
 from accord.report import write_report
+from accord.report.read import read_run
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +290,16 @@ def test_unfinished_run_with_torn_line_and_nulls(tmp_path: Path) -> None:
     assert section(page, 1).count("1 value not finite") == 1
     assert 'status interrupted">interrupted' in section(page, 2)  # by then it runs no more
     assert "<svg" not in section(page, 2)
+
+
+def test_an_ensemble_that_is_being_fitted(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('name = "tiny"\n[stage.base]\nkind = "reward"\n')
+    save(tmp_path / "base/stage.json", {"kind": "reward", "status": "running"})
+    for member in (0, 1):
+        rows = [{"member": member, "step": step, "loss": 0.7 - 0.1 * step} for step in (1, 2, 3)]
+        save_rows(tmp_path / f"base/state/member-{member}/metrics.jsonl", rows)
+    (stage, *_) = read_run(tmp_path).stages
+    assert [row["member"] for row in stage.metrics] == [0, 0, 0, 1, 1, 1]
 
 
 def test_sft_only(tmp_path: Path) -> None:

@@ -107,7 +107,13 @@ def judged(run: Run) -> Stage | None:
 
 def _read_stage(folder: Path, settings: Table, run: str) -> Stage:
     record = read_json(folder / "stage.json")
-    metrics = tuple(numbers(row) for row in read_lines(folder / "metrics.jsonl"))
+    # A stage with several fits puts their logs together at its end.
+    logs = (
+        [folder / "metrics.jsonl"]
+        if (folder / "metrics.jsonl").exists()
+        else sorted(folder.glob("state/*/metrics.jsonl"))
+    )
+    metrics = tuple(numbers(row) for log in logs for row in read_lines(log))
     comparison, series = read_comparison(folder), read_series(folder)
     left = metrics or comparison or series
     status = text(record.get("status")) or ("unfinished" if left else "not run")

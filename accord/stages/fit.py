@@ -126,7 +126,7 @@ def fit(
         stopping = any(processes.gather(context.stop.is_set()))
         if stopping or (progress.step % stage.save == 0 and progress.step < total):
             progress.sizes = context.folder.sizes()
-            context.engine.save_state(learner, progress, state_folder(context, tags))
+            context.engine.save_state(learner, progress, context.folder.state)
         if stopping:
             raise Interrupted(context.where, f"stopped at step {progress.step} of {total}, state saved",
                               "run the same command to go on")  # fmt: skip
@@ -144,16 +144,12 @@ def fit_groups(
     seed: int,
     params: dict[str, object] | None = None,
     tags: dict[str, int] | None = None,
-    done: dict[str, int] | None = None,
 ) -> dict[str, float]:
-    """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`.
-
-    `done` are the sizes of the log files before this fit, where a stage makes several (`tags` tell them apart).
-    """
+    """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`."""
     engine, optim = context.engine, stage.optim
     learner = engine.learner(roles, optim)
-    progress = engine.load_state(learner, state_folder(context, tags))
-    context.folder.cut_back(progress.sizes or done or {})
+    progress = engine.load_state(learner, context.folder.state)
+    context.folder.cut_back(progress.sizes)
     batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
 
     def evaluate(_: int) -> dict[str, float]:
@@ -205,11 +201,6 @@ def say_kept(context: Context, key: str, loaded: Loaded, kept: int) -> None:
     say(f"{context.name:<10} {key}: {kept} kept of {kept + loaded.dropped.total}")
     for reason, dropped in loaded.dropped.reasons.items():
         say(f"{'':<10}   left out, {reason}: {dropped.count}, as {dropped.example}")
-
-
-def state_folder(context: Context, tags: dict[str, int] | None = None) -> Path:
-    """Where a fit saves its state: each fit of a stage (`tags`) has a folder of its own."""
-    return context.folder.state / "-".join(f"{key}-{value}" for key, value in (tags or {}).items())
 
 
 def _update(

@@ -34,7 +34,7 @@ from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
 from accord.score.model import normalisation, open_reward
-from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept, state_folder
+from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept
 
 
 @dataclass
@@ -67,7 +67,7 @@ def run(context: Context, stage: Policy) -> None:
 
     seed_all(context.seed)
     actors = load_actors(context, stage, path, tokenizer)
-    progress = engine.load_state(actors.learner, state_folder(context))
+    progress = engine.load_state(actors.learner, context.folder.state)
     context.folder.cut_back(progress.sizes)
     judge = open_rewards(context, stage.eval_rewards or stage.rewards, tokenizer, stage.optim.micro_tokens)
     if held_asked and not stage.eval_rewards:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from pydantic import JsonValue
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from accord import processes
+from accord.console import say
 from accord.data import prepare
 from accord.data.batch import Group, collate
 from accord.data.records import Pair, Ranking, bucket
@@ -22,12 +25,12 @@ from accord.model import Roles, load_scorer, save_model
 from accord.objectives import Objective
 from accord.objectives.reward import all_pairs, bradley_terry, reward_of
 from accord.recipe import Reward
-from accord.run import read_rows, write_text
+from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
 def run(context: Context, stage: Reward) -> None:
-    """Fit `folds` models for the accuracy on unseen prompts, then the members; leaves `model/`, `model-1/`, ..."""
+    """Fit `folds` models for the accuracy on unseen prompts, and the members; leaves `model/`, `model-1/`, ..."""
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
@@ -38,19 +41,50 @@ def run(context: Context, stage: Reward) -> None:
     groups, records = made(train, tokenizer, limits, f"{context.where}.data")
     held_groups, held_records = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
     note_data(context, train, len(groups), held, len(held_groups))
-    for fold in range(stage.folds):
-        inside = [i for i, record in enumerate(records) if bucket(record, stage.folds) != fold]
-        outside = [i for i, record in enumerate(records) if bucket(record, stage.folds) == fold]
-        fit_member(
+
+    def work(fit: Fit) -> None:
+        if fit.kind == "member":
+            fit_one(context, stage, objective, tokenizer, path, groups, held_groups, held_records, fit)
+            return
+        inside = [i for i, record in enumerate(records) if bucket(record, stage.folds) != fit.number]
+        outside = [i for i, record in enumerate(records) if bucket(record, stage.folds) == fit.number]
+        fit_one(
             context, stage, objective, tokenizer, path, [groups[i] for i in inside], [groups[i] for i in outside],
-            [records[i] for i in outside], {"fold": fold},
+            [records[i] for i in outside], fit,
         )  # fmt: skip
-    for member in range(stage.ensemble):
-        fit_member(context, stage, objective, tokenizer, path, groups, held_groups, held_records, {"member": member})
+
+    fits = [Fit("fold", k) for k in range(stage.folds)] + [Fit("member", k) for k in range(stage.ensemble)]
+    missing = processes.once(lambda: [fit for fit in fits if not fit.folder(context).record.get("done")])
+    if context.engine.whole:
+        if (beside := min(processes.count(), len(missing))) > 1:
+            say(f"{context.name:<10} {beside} models beside each other; the progress is that of the first")
+        processes.apart(missing, work, context.stop)
+    else:
+        for fit in missing:
+            work(fit)
+    logs = [(fit.folder(context).path / "metrics.jsonl").read_text(encoding="utf-8") for fit in fits]
+    write_text(context.folder.path / "metrics.jsonl", "".join(logs))
     summarise(context, stage, held_records)
 
 
-def fit_member(
+@dataclass(frozen=True)
+class Fit:
+    """One of the models that a stage fits: a member of the ensemble, or a fold of the cross-validation."""
+
+    kind: Literal["member", "fold"]
+    number: int
+
+    @property
+    def name(self) -> str:
+        """As files have it."""
+        return f"{self.kind}-{self.number}"
+
+    def folder(self, context: Context) -> StageFolder:
+        """Its log and its state while the stage is not done; several may be at work at a time."""
+        return StageFolder(context.folder.state / self.name)
+
+
+def fit_one(
     context: Context,
     stage: Reward,
     objective: Objective,
@@ -59,27 +93,22 @@ def fit_member(
     groups: Sequence[Group],
     held: Sequence[Group],
     held_records: Sequence[Pair | Ranking],
-    tags: dict[str, int],
+    fit: Fit,
 ) -> None:
-    """Fit one model, unless an interrupted run has already; leaves its rewards of the held-out pairs beside it."""
-    name, number = next(iter(tags.items()))
-    done = cast(dict[str, dict[str, int]], context.folder.record.get("fits", {}))
-    if f"{name}-{number}" in done:
-        return
-    seed = context.seed + 1000 * number + (500 if name == "fold" else 0)
+    """Fit one model; leaves its rewards of the held-out pairs beside it."""
+    own = replace(context, folder=fit.folder(context))
+    own.folder.path.mkdir(parents=True, exist_ok=True)
+    seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
     seed_all(seed)
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed)
     roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
-    fit_groups(
-        context, stage, roles, objective, groups, held, pad=pad, seed=seed, tags=tags,
-        done=list(done.values())[-1] if done else {},
-    )  # fmt: skip
+    fit_groups(own, stage, roles, objective, groups, held, pad=pad, seed=seed, tags={fit.kind: fit.number})
     if held:
-        write_scores(context, stage, roles, held, held_records, pad, f"{name}-{number}")
-    if name == "member":
+        write_scores(context, stage, roles, held, held_records, pad, fit.name)
+    if fit.kind == "member":
         normalise(context, stage, scorer, roles, groups, pad)
-        save_model(scorer, tokenizer, context.folder.path / ("model" if number == 0 else f"model-{number}"))
-    context.folder.note(fits={**done, f"{name}-{number}": context.folder.sizes()})
+        save_model(scorer, tokenizer, context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}"))
+    own.folder.note(done=True)
 
 
 def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Group], pad: int) -> list[float]:
