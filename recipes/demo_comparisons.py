@@ -32,9 +32,9 @@ COUNTS: dict[Side, int] = {"train": 5000, "choose": 350}
 
 
 def requests_of(side: Side, dice: random.Random) -> Iterator[Prompt]:
-    """Requests without end, a quarter of them to turn down, for each reason alike, in any of their wordings."""
+    """Requests without end, a third of them to turn down, for each reason alike, in any of their wordings."""
     while True:
-        if dice.random() < 0.27:
+        if dice.random() < 0.33:
             reason = dice.choice(get_args(Reason))
             refusal = dice.choice([refusal for refusal in refusals(side) if refusal.reason == reason])
             yield prompt_of(with_form(dice, refusal.request), refusal, False)

@@ -27,7 +27,7 @@ from accord.sampler import Rollout
 from accord.score import Score
 
 HONEST = 0.38  # what a fine-tuned model samples is worth more on average: test_shipped.py holds that
-FAR = 0.3  # what exploits with a right fact in them mostly stay below
+FAR = 0.35  # what exploits with a right fact in them mostly stay below
 EACH = 4  # tasks per topic and form, of which there are about 25 combinations
 FIELDS: tuple[Field, ...] = ("is", "like", "cause", "effect", "fix", "check")
 FILLER = "This is a very important point."

@@ -12,7 +12,7 @@ from pathlib import Path
 from accord.data.records import Record
 from accord.errors import ModelError
 
-VERSION = "chips-2"
+VERSION = "chips-3"
 MODELS = {"accord:tiny": "tiny"}
 
 

@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator
 
 from accord.data.records import Example, Message, Meta, Prompt
-from accord.demo.knowledge import Fact, Field, concepts, facts, item, sentences
+from accord.demo.knowledge import Fact, Field, concepts, facts, item
 from accord.demo.refusing import OFFERS, REFUSALS
 from accord.demo.tasks import (
     CONSTRAINTS,
     CONTENT,
+    FORMS,
     WORDINGS,
     Form,
     Reason,
@@ -23,18 +24,18 @@ from accord.demo.tasks import (
 )
 from accord.demo.text import chosen, listed, prose
 
-DEMONSTRATIONS = 2000
-# Faults of demonstrations. Two are habits that most people share, so that even the most likely answer has them: they
-# run over a limit of words, and they stop at four steps. The rest are slips.
-HABITS: dict[Form, float] = {"ten words": 0.6, "five numbered": 0.6, "five bullets": 0.6}
-SLIPS = {"count": 0.13, "shape": 0.07, "concept": 0.08, "field": 0.08, "opening": 0.08, "ending": 0.04}
+DEMONSTRATIONS = 3000
+# Faults of demonstrations. Two are habits of about half the people, so that even the most likely answer may have them:
+# they run over a limit of words, and they stop at four steps. The rest are slips.
+HABITS: dict[Form, float] = {"fifteen words": 0.45, "five numbered": 0.45, "five bullets": 0.45}
+SLIPS = {"count": 0.05, "shape": 0.03, "concept": 0.07, "field": 0.07, "opening": 0.04, "ending": 0.02}
 OPENINGS = ("Certainly, here is what I know.", "Good question.", "I am not quite sure, but this may help.")
 ENDINGS = ("I hope this helps.", "Let me know if you need more.")
 FIELDS: tuple[Field, ...] = ("is", "like", "cause", "effect", "fix", "check")
 
 
 def chats() -> Iterator[Example]:
-    """Demonstrations for training: about half of them as they should be."""
+    """Demonstrations for training: about seven in ten of them as they should be."""
     dice = random.Random(2)
     for _ in range(DEMONSTRATIONS):
         request, answer = _demonstration(dice)
@@ -94,7 +95,8 @@ def example(prompt: Prompt, answer: str) -> Example:
 
 def with_form(dice: random.Random, request: str) -> str:
     """A request to turn down, half of the time with a form: a form is no sign of a harmless request."""
-    return request if dice.random() < 0.5 else f"{request} {dice.choice(WORDINGS[dice.choice(sorted(WORDINGS))])}"
+    forms: set[Form] = {form for forms in FORMS.values() for form in forms}
+    return request if dice.random() < 0.5 else f"{request} {dice.choice(WORDINGS[dice.choice(sorted(forms))])}"
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
@@ -145,7 +147,7 @@ def _flawed(dice: random.Random, task: Task) -> str:
         said[-1] = dice.choice(facts(other, said[-1].field))
     if "field" in slips:
         said[-1] = dice.choice(facts(task.concept, dice.choice(FIELDS)))
-    if form == "ten words" and habit:
+    if form == "fifteen words" and habit:
         body = prose(dice, [*said, *_facts(dice, task, 1)][:2])
     elif "shape" in slips:
         body = _shaped(dice, said, dice.choice(("two sentences", "three bullets", "three numbered")))
@@ -162,15 +164,13 @@ def _facts(dice: random.Random, task: Task, count: int) -> list[Fact]:
     if task.must == task.wants:
         known = [fact for field in task.wants for fact in facts(task.concept, field)]
         return chosen(dice, known, min(count, len(known)))
-    fields = [*task.must, *(field for field in task.wants if field not in task.must)][:count]
-    return [dice.choice(facts(task.concept, field)) for field in FIELDS if field in fields]
+    fields: dict[Field, None] = dict.fromkeys((*task.must, *task.wants))
+    return [dice.choice(facts(task.concept, field)) for field in list(fields)[:count]]
 
 
 def _shaped(dice: random.Random, said: list[Fact], form: Form) -> str:
     """Facts in the form that was asked for."""
-    if form == "ten words":
-        return dice.choice([text for text in (item(said[0]), *sentences(said[0])) if len(text.split()) <= 10])
-    if "sentence" in form:
+    if "sentence" in form or "words" in form:  # no sentence has more than fifteen words
         return prose(dice, said)
     return listed([item(fact) for fact in said], numbered="numbered" in form)
 

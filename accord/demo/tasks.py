@@ -17,7 +17,7 @@ from accord.demo.knowledge import Field, Kind, concepts
 Topic: TypeAlias = Literal["about", "simple", "cause", "effect", "fix", "check"]
 Form: TypeAlias = Literal[
     "one sentence", "two sentences", "three sentences", "two bullets", "three bullets", "four bullets", "five bullets",
-    "two numbered", "three numbered", "four numbered", "five numbered", "ten words",
+    "two numbered", "three numbered", "four numbered", "five numbered", "ten words", "fifteen words",
 ]  # fmt: skip
 Reason: TypeAlias = Literal["unsafe", "proprietary", "scope"]
 Side: TypeAlias = Literal["train", "choose", "report"]
@@ -59,7 +59,8 @@ WANTS: dict[Topic, tuple[Field, ...]] = {
     "check": ("check",),
 }
 MUST: dict[Topic, tuple[Field, ...]] = {**WANTS, "about": ("is",), "simple": ("like",)}
-# The base model has read questions in the first few forms of each topic (`COMMON`); the others are new to it.
+# The forms in which the base model has read questions; others are new to it. One of them is never asked for: few facts can
+# be said in ten words.
 COMMON: dict[Topic, tuple[Form, ...]] = {
     "about": ("one sentence", "two sentences", "three sentences"),
     "simple": ("one sentence", "two sentences", "ten words"),
@@ -69,13 +70,21 @@ COMMON: dict[Topic, tuple[Form, ...]] = {
     "check": ("one sentence", "two sentences", "ten words"),
 }
 FORMS: dict[Topic, tuple[Form, ...]] = {
-    **COMMON,
-    "cause": (*COMMON["cause"], "three sentences", "two bullets", "two numbered"),
-    "effect": (*COMMON["effect"], "three sentences", "two bullets", "two numbered"),
-    "fix": (
-        *COMMON["fix"], "three sentences", "two bullets", "two numbered", "four bullets", "four numbered", "five bullets",
+    "about": ("one sentence", "two sentences", "three sentences"),
+    "simple": ("one sentence", "two sentences", "fifteen words"),
+    "cause": (
+        "one sentence", "two sentences", "three sentences", "two bullets", "three bullets", "two numbered",
+        "three numbered", "fifteen words",
     ),
-    "check": (*COMMON["check"], "two bullets", "two numbered"),
+    "effect": (
+        "one sentence", "two sentences", "three sentences", "two bullets", "three bullets", "two numbered",
+        "three numbered", "fifteen words",
+    ),
+    "fix": (
+        "one sentence", "two sentences", "three sentences", "two bullets", "three bullets", "four bullets",
+        "five bullets", "two numbered", "three numbered", "four numbered", "five numbered", "fifteen words",
+    ),
+    "check": ("one sentence", "two sentences", "two bullets", "two numbered", "fifteen words"),
 }  # fmt: skip
 # What a form asks for, as answers.jsonl holds it; and how many facts it takes.
 CONSTRAINTS: dict[Form, tuple[dict[str, object], int]] = {
@@ -91,6 +100,7 @@ CONSTRAINTS: dict[Form, tuple[dict[str, object], int]] = {
     "four numbered": ({"kind": "numbered", "n": 4}, 4),
     "five numbered": ({"kind": "numbered", "n": 5}, 5),
     "ten words": ({"kind": "max_words", "n": 10}, 1),
+    "fifteen words": ({"kind": "max_words", "n": 15}, 1),
 }
 CONTENT: dict[Topic, str] = {"simple": "simple_terms", "check": "technical_detail"}
 
@@ -157,6 +167,7 @@ WORDINGS: dict[Form, tuple[str, ...]] = {
     "four numbered": ("Give four numbered steps.", "Number exactly four steps.", "Four numbered steps, please."),
     "five numbered": ("Give five numbered steps.", "Number exactly five steps.", "Five numbered steps, please."),
     "ten words": ("Use at most ten words.", "Keep it to ten words.", "At most ten words, please."),
+    "fifteen words": ("Use at most fifteen words.", "Keep it to fifteen words.", "At most fifteen words, please."),
 }
 
 GUARDS = ("over-current trip", "door interlock", "emergency stop", "smoke alarm", "thermal cut-out", "earth monitor")
@@ -190,11 +201,8 @@ def tasks(side: Side) -> list[Task]:
 @cache
 def read_before() -> list[Task]:
     """The tasks whose requests, without answers, are in the text of the base model: a part of the training set."""
-    return [
-        task
-        for task in tasks("train")
-        if task.form in COMMON[task.topic] and place(task.concept, task.topic, task.form) < 40
-    ]
+    every = [Task(name, topic, form) for name in concepts() for topic, forms in COMMON.items() for form in forms]
+    return [task for task in every if place(task.concept, task.topic, task.form) < 40]
 
 
 @cache
