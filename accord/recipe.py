@@ -233,6 +233,8 @@ class Reward(Trained):
     optim: Optim = Optim()
     ensemble: Positive = 1
     """Members, alike but for their seed (head, order of rows)."""
+    disjoint: bool = False
+    """Each member learns from its own share of `data`, split by prompt: members of other labels err less alike."""
     folds: int = Field(default=0, ge=0)
     """Cross-validation: accuracy on data not trained on, from this many further fits (0 = none, else at least 2)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +14,12 @@ import torch
 from accelerate.state import AcceleratorState
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+import accord.stages.fit
+from accord.data.batch import Group
 from accord.data.dropped import Dropped
 from accord.data.records import Message, bucket, conversation
 from accord.data.sources import read
+from accord.errors import RecipeError
 from accord.recipe import RewardTerm, Source, Table
 from accord.recipe_file import parse
 from accord.run import Run, read_json, read_rows
@@ -23,6 +27,7 @@ from accord.sampler import Rollout
 from accord.score import Score, combine, from_function, part_name
 from accord.score.model import combine_members
 from accord.stages import run as run_recipe
+from accord.stages.fit import Step
 from accord.stages.policy import kl_correction
 
 HELD = {"source": "accord:demo/choose", "limit": 12}
@@ -222,6 +227,39 @@ def test_members_combine_as_in_the_paper() -> None:
     assert combine_members(values, RewardTerm(combine="min")).tolist() == [1, 0]
     uwo = combine_members(values, RewardTerm(combine="uwo", penalty=0.5))
     assert uwo.tolist() == pytest.approx([2 - 0.5 * 2 / 3, 2 - 0.5 * 8])
+
+
+def disjoint(base: Path, **fields: object) -> Table:
+    return cast(Table, {
+        **table(base),
+        "stage": {"reward": {"kind": "reward", "model": str(base), "data": {"source": "accord:demo/pairs", "limit": 40},
+                             "disjoint": True, **fields}},
+    })  # fmt: skip
+
+
+def test_members_of_a_disjoint_ensemble_share_no_prompt(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[set[tuple[int, ...]]] = []
+
+    def note(groups: list[Group], *others: object, **named: object) -> Iterator[Step]:
+        learnt.append({tuple(row.tokens[: row.train.index(True)]) for group in groups for row in group})
+        return steps(groups, *others, **named)  # type: ignore[arg-type]
+
+    steps = accord.stages.fit.steps
+    monkeypatch.setattr("accord.stages.fit.steps", note)
+    for size in (2, 1):
+        run_recipe(parse(disjoint(base, ensemble=size, optim={"steps": 1})), tmp_path / str(size))
+    first, second, every = learnt
+    assert first
+    assert second
+    assert not first & second
+    assert first | second == every
+
+
+def test_too_few_prompts_for_a_disjoint_ensemble_are_named(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"stage.reward.disjoint: the 40 records of data leave member \d+ nothing"):
+        run_recipe(parse(disjoint(base, ensemble=500)), tmp_path / "many")
 
 
 def test_functions_score_one_answer_or_a_whole_group(tmp_path: Path) -> None:

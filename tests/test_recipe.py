@@ -315,7 +315,7 @@ REWARDS = "rewards.combine rewards.penalty rewards.weight"
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} max_tokens model truncate",
-    "reward": f"{COMMON} ensemble folds max_tokens model truncate",
+    "reward": f"{COMMON} disjoint ensemble folds max_tokens model truncate",
     "preference": f"{COMMON} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Literal, cast
 
@@ -20,6 +20,7 @@ from accord.data.batch import Group, collate
 from accord.data.records import Pair, Ranking, bucket
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
+from accord.errors import RecipeError
 from accord.estimate import Estimate, mean
 from accord.model import Roles, load_scorer, save_model
 from accord.objectives import Objective
@@ -42,18 +43,24 @@ def run(context: Context, stage: Reward) -> None:
     held_groups, held_records = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
     note_data(context, train, len(groups), held, len(held_groups))
 
-    def work(fit: Fit) -> None:
-        if fit.kind == "member":
-            fit_one(context, stage, objective, tokenizer, path, groups, held_groups, held_records, fit)
-            return
-        inside = [i for i, record in enumerate(records) if bucket(record, stage.folds) != fit.number]
-        outside = [i for i, record in enumerate(records) if bucket(record, stage.folds) == fit.number]
-        fit_one(
-            context, stage, objective, tokenizer, path, [groups[i] for i in inside], [groups[i] for i in outside],
-            [records[i] for i in outside], fit,
-        )  # fmt: skip
-
     fits = [Fit("fold", k) for k in range(stage.folds)] + [Fit("member", k) for k in range(stage.ensemble)]
+    for fit in fits:
+        if not any(fit.learns(record, stage) for record in records):
+            option = "folds" if fit.kind == "fold" else "disjoint"
+            said = f"the {len(records)} records of data leave {fit.kind} {fit.number} nothing to learn from"
+            fix = f"every {fit.kind} needs prompts of its own: more data, or fewer {fit.kind}s"
+            raise RecipeError(f"{context.where}.{option}", said, fix)
+
+    def work(fit: Fit) -> None:
+        learnt = [fit.learns(record, stage) for record in records]
+        share = list(compress(groups, learnt))
+        if fit.kind == "member":
+            held_out = held_groups, held_records
+        else:
+            rest = [not yes for yes in learnt]
+            held_out = list(compress(groups, rest)), list(compress(records, rest))
+        fit_one(context, stage, objective, tokenizer, path, share, *held_out, fit)
+
     missing = processes.once(lambda: [fit for fit in fits if not fit.folder(context).record.get("done")])
     if context.engine.whole:
         if (beside := min(processes.count(), len(missing))) > 1:
@@ -82,6 +89,12 @@ class Fit:
     def folder(self, context: Context) -> StageFolder:
         """Its log and its state while the stage is not done; several may be at work at a time."""
         return StageFolder(context.folder.state / self.name)
+
+    def learns(self, record: Pair | Ranking, stage: Reward) -> bool:
+        """Whether it learns from a record: a fold from all but its own share of the prompts, a member from all or its share."""
+        if self.kind == "fold":
+            return bucket(record, stage.folds) != self.number
+        return not stage.disjoint or bucket(record, stage.ensemble) == self.number
 
 
 def fit_one(
