@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from accord import processes
 from accord.data.batch import Batch
 from accord.errors import EngineError
+from accord.lora import own_parameters
 from accord.model import Output, Outputs, Roles, token_kl
 from accord.objectives import Objective
 from accord.recipe import Compute, Optim
@@ -121,7 +122,7 @@ class Engine:
     def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
         """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
         groups = [
-            {"params": list(model.parameters()), "role": name, "peak": peak, "lr": peak}
+            {"params": own_parameters(model), "role": name, "peak": peak, "lr": peak}
             for name, model in roles.named_children()
             for peak in [(peaks or {}).get(name, optim.lr)]
         ]
@@ -277,14 +278,19 @@ class Engine:
 
     def place(self, model: PreTrainedModel) -> PreTrainedModel:
         """A frozen model on the device."""
-        return cast(PreTrainedModel, model.to(self.device).requires_grad_(False))  # pyright: ignore[reportArgumentType]
+        for weight in own_parameters(model):
+            weight.requires_grad_(False)
+        return cast(PreTrainedModel, model.to(self.device))  # pyright: ignore[reportArgumentType]
 
     # ---------------------------------------------------------------------------------------------------------- state
 
     def save_state(self, learner: Learner, progress: Progress, folder: Path) -> None:
-        """Weights, optimizer, progress and random states, complete or not at all."""
+        """Weights (but those that stand still), optimizer, progress and random states, complete or not at all."""
+        trained = {
+            name for name, weight in learner.roles.named_parameters(remove_duplicate=False) if weight.requires_grad
+        }
         state = {
-            "roles": learner.roles.state_dict(),
+            "roles": {name: value for name, value in learner.roles.state_dict().items() if name in trained},
             "optimizer": learner.optimizer.state_dict(),
             "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
             "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
@@ -301,7 +307,7 @@ class Engine:
             state = torch.load(path, map_location="cpu", weights_only=False)
         except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
             raise EngineError(str(path), f"is damaged ({error})", f"remove {folder} to start the stage again") from None
-        learner.roles.load_state_dict(state["roles"])
+        learner.roles.load_state_dict(state["roles"], strict=False)
         learner.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])

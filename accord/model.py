@@ -19,13 +19,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from accord import lora
 from accord.data.batch import Batch
 from accord.data.shared import Shared, share
 from accord.errors import ModelError
+from accord.lora import Adapter
+from accord.recipe import Lora
 from accord.run import write_folder
 
 # Architectures that attend by the mask and place by the positions given: tests/test_shared.py holds each to its plain rows.
 SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
+
+TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
 Output: TypeAlias = Literal["logp", "entropy", "score"]
 
@@ -188,46 +193,128 @@ def shared_of(model: PreTrainedModel, batch: Batch) -> Shared | None:
 
 
 def load_config(path: str | Path, where: str) -> PretrainedConfig:
-    """A model's configuration; ModelError where there is none."""
+    """A model's configuration, for an adapter without one that of its base; ModelError where there is no model."""
     try:
         return AutoConfig.from_pretrained(str(path))
     except (OSError, ValueError) as error:
+        if adapter := lora.find(path, where):
+            return load_config(adapter.base, where)
         first = str(error).strip().splitlines()[0]
         raise ModelError(where, f"no model at {path} ({first})", "give a model folder or a hub id") from None
 
 
-def load_policy(path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str) -> PreTrainedModel:
-    """A causal language model in float32 without dropout, with an embedding row for every token of the tokenizer."""
-    config = load_config(path, where)
-    attention = _attention(config)
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32, attn_implementation=attention)
-    return _mended(cast(PreTrainedModel, model), tokenizer)
+def load_policy(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str, *, train: Lora | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """A causal language model in float32 without dropout, with an embedding row for every token of the tokenizer.
+
+    With `train` its weights stand still and an adapter, new or the one in `path`, learns; else one in `path` is merged.
+    """
+    adapter = lora.find(path, where)
+    base = str(adapter.base if adapter else path)
+    attention = _attention(load_config(base, where))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    return _adapted(_mended(cast(PreTrainedModel, model), tokenizer), adapter, train, where, seed=seed)
 
 
 def load_scorer(
-    path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str, *, seed: int | None
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    where: str,
+    *,
+    seed: int | None,
+    train: Lora | None = None,
 ) -> PreTrainedModel:
-    """A language model with a scalar head, in float32 without dropout.
+    """A language model with a scalar head, in float32 without dropout; `train` as in `load_policy`.
 
     A folder that has a head keeps it. Otherwise the head is new: drawn from N(0, 1/(d+1)) with `seed` (Stiennon et al.
     2020), or 0 where `seed` is None, as a critic starts (Ziegler et al. 2019).
     """
+    adapter = lora.find(path, where)
     config = load_config(path, where)
     config.num_labels = 1
     model = cast(
         PreTrainedModel,
         AutoModelForSequenceClassification.from_pretrained(
-            str(path), config=config, dtype=torch.float32, attn_implementation=_attention(config)
+            str(adapter.base if adapter else path),
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=_attention(config),
         ),
     )
-    if not has_head(config):
-        weight = score_head(model).weight
-        with torch.no_grad():
+    _set_head(model, config, adapter, seed)
+    return _adapted(_mended(model, tokenizer), adapter, train, where, seed=seed or 0)
+
+
+def _set_head(model: PreTrainedModel, config: PretrainedConfig, adapter: Adapter | None, seed: int | None) -> None:
+    """Give a scorer the head of its adapter, or a new one where its folder has none."""
+    weight = score_head(model).weight
+    stored = lora.stored_head(adapter) if adapter else None
+    with torch.no_grad():
+        if stored is not None:
+            weight.copy_(stored)
+        elif not has_head(config) or adapter:
             if seed is None:
                 weight.zero_()
             else:
                 weight.normal_(0, (weight.shape[1] + 1) ** -0.5, generator=torch.Generator().manual_seed(seed))
-    return _mended(model, tokenizer)
+
+
+def _adapted(
+    model: PreTrainedModel, adapter: Adapter | None, train: Lora | None, where: str, *, seed: int
+) -> PreTrainedModel:
+    """A model with its adapter merged, or with frozen weights and an adapter that learns."""
+    if train is None:
+        if adapter:
+            lora.attach(model, "merged", adapter)
+            lora.merge(model, "merged")
+        return model
+    if adapter and not adapter.fits(train):
+        form = f"r = {adapter.r}, alpha = {adapter.alpha:g}, targets = {list(adapter.targets)}"
+        raise ModelError(f"{where.rpartition('.')[0]}.lora", f"the adapter that comes in has another form ({form})",
+                         "use that, or merge it first: accord export MODEL --merge")  # fmt: skip
+    model.requires_grad_(False)
+    lora.attach(model, TRAINED, adapter or lora.new(model, train), dropout=train.dropout, seed=seed)
+    for weight in lora.own_parameters(lora.bind(model, TRAINED)):
+        weight.requires_grad_(True)
+    return model
+
+
+def policy_beside(
+    model: PreTrainedModel, path: str | Path, tokenizer: PreTrainedTokenizerBase, where: str
+) -> PreTrainedModel:
+    """A frozen policy: a view of the trunk of `model` where both have the same base, else a model of its own."""
+    adapter = lora.find(path, where)
+    if not lora.same_base(model, adapter.base if adapter else path):
+        return load_policy(path, tokenizer, where)
+    name = lora.spare_name(model) if adapter else ""
+    if adapter:
+        lora.attach(model, name, adapter)
+    return lora.view(model, name)
+
+
+def scorer_beside(
+    model: PreTrainedModel,
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    where: str,
+    *,
+    train: Lora | None = None,
+) -> PreTrainedModel:
+    """A reward model, or with `train` a critic, on the trunk of `model` where both have the same base, else of its own."""
+    adapter = lora.find(path, where)
+    if not lora.same_base(model, adapter.base if adapter else path):
+        return load_scorer(path, tokenizer, where, seed=None, train=train)
+    config = load_config(path, where)
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    name = lora.spare_name(model)
+    if adapter or train:
+        lora.attach(model, name, adapter or lora.new(model, cast(Lora, train)))
+    scorer = lora.scorer_on(model, config, name)
+    _set_head(scorer, config, adapter, None)
+    for weight in lora.own_parameters(scorer):
+        weight.requires_grad_(train is not None)
+    return scorer
 
 
 def _attention(config: PretrainedConfig) -> str | None:
@@ -282,12 +369,15 @@ def context_of(config: PretrainedConfig) -> int:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a folder that plain transformers opens: safetensors, configuration, tokenizer with its chat template."""
+    """Write a folder that plain transformers, or of an adapter `peft`, opens, with its tokenizer and chat template."""
 
     def fill(draft: Path) -> None:
         # Who writes is settled; transformers would have only the first of several processes do it.
         vars(model)["should_save_on_this_rank"] = lambda _: True
-        model.save_pretrained(draft)
+        if lora.name_of(model) is None:
+            model.save_pretrained(draft)
+        else:
+            lora.save(model, draft)
         tokenizer.save_pretrained(draft)
 
     write_folder(folder, fill, SafetensorError)

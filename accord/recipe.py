@@ -171,6 +171,24 @@ class Fitted(Stage):
     """Steps between evaluations on `eval_data`; unset means about ten over the run."""
 
 
+class Lora(Section):
+    """Low-rank adapters in place of all weights (Hu et al. 2021)."""
+
+    r: Positive = 16
+    """Rank."""
+    alpha: float | None = Field(default=None, gt=0)
+    """The adapter counts alpha / r times; unset means 2 r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of the adapter's input while training. Results then depend on how a batch is split; policy stages have none."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Last parts of the names of the layers that get one; `all-linear` is every linear layer but the heads."""
+
+    @property
+    def scale(self) -> float:
+        """What the adapter's output is multiplied with."""
+        return 2.0 if self.alpha is None else self.alpha / self.r
+
+
 class Trained(Fitted):
     """What every stage has that fits a model to records."""
 
@@ -185,6 +203,9 @@ class Trained(Fitted):
     truncate: Literal["drop", "cut"] = "drop"
     """Rows over `max_tokens`: `drop` leaves them out, `cut` keeps their start and drops those left without any answer.
     Both are counted and shown. Pairs are never cut: half an answer cannot be compared."""
+    lora: Lora | None = None
+    """Train an adapter beside frozen weights; `{}` takes the defaults. An incoming adapter of the same form goes on
+    learning, and the reference is the model as it came in. Unset trains all weights, an incoming adapter merged into them."""
 
 
 class Shape(Section):
@@ -378,6 +399,15 @@ class Policy(Trained):
     mix: Annotated[Mix, _as_table("data")] | None = None
     """Data to learn from beside the reward."""
     optim: PolicyOptim = PolicyOptim()
+
+    @field_validator("lora")
+    @classmethod
+    def _exact(cls, lora: Lora | None) -> Lora | None:
+        if lora and lora.dropout:
+            raise ValueError(
+                "dropout must be 0 in a policy stage: what is updated would not be the policy that sampled"
+            )
+        return lora
 
 
 class Sampling(Section):

@@ -310,14 +310,15 @@ COMMON = (
     f"{DATA} {DATA.replace('data.', 'eval_data.')} eval kind optim.batch_size optim.betas optim.clip optim.epochs "
     "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.steps optim.warmup optim.weight_decay save seed"
 )
+LORA = "lora.alpha lora.dropout lora.r lora.targets"
 REWARDS = "rewards.combine rewards.penalty rewards.weight"
 # Options are a promise: whoever adds, renames or removes one changes this list too.
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
-    "sft": f"{COMMON} max_tokens model truncate",
-    "reward": f"{COMMON} disjoint ensemble folds max_tokens model truncate",
-    "preference": f"{COMMON} max_tokens model objective params reference truncate",
-    "policy": f"{COMMON} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
+    "sft": f"{COMMON} {LORA} max_tokens model truncate",
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model truncate",
+    "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
+    "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
     "params.clip params.critic params.critic_lr params.critic_warmup "
     "params.epochs params.gamma params.kl params.kl_budget params.kl_horizon params.kl_target params.lam "

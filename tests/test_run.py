@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import tiny_llama
 
 from accord.cli import main
@@ -341,6 +342,20 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert [printed.count(f"{name:<10} goes on") for name in STOPS] == [1, 1, 1]
     assert not list(out.rglob("state"))
     assert not [path for path in out.rglob(".*") if path.name != ".gitignore"]
+
+
+def test_a_killed_policy_stage_with_adapters_ends_as_if_it_had_not_been(recipe: Path, tmp_path: Path):
+    overrides = ["stage.ppo.lora.r=4", "stage.sft.optim.steps=2", "stage.reward.optim.steps=1"]
+    assert ended(start(recipe, tmp_path / "whole", *overrides)) == 0
+    out = tmp_path / "run"
+    process = start(recipe, out, *overrides)
+    until(lambda: logged(out / "ppo") >= STOPS["ppo"], process)
+    process.kill()
+    ended(process)
+    state = torch.load(out / "ppo" / "state" / "state.pt", weights_only=False)
+    assert all("lora_" in name or name == "scorer.score.weight" for name in state["roles"])  # the base is not in it
+    assert ended(start(recipe, out, *overrides)) == 0
+    assert results(out) == results(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("save", "file"), [(2, "state"), (1000, "model")])

@@ -14,7 +14,7 @@ from accord.data.prepare import answered
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
-from accord.model import Roles, has_head, load_config, load_scorer
+from accord.model import Roles, has_head, load_config, load_scorer, scorer_beside
 from accord.objectives.reward import reward_of
 from accord.recipe import RewardTerm
 from accord.sampler import Rollout
@@ -81,14 +81,18 @@ def normalisation(model: PreTrainedModel) -> tuple[float, float]:
 
 def open_reward(
     folders: Sequence[str], term: RewardTerm, engine: Engine, *, micro_tokens: int, where: str,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None, beside: PreTrainedModel | None = None,
 ) -> RewardModel:  # fmt: skip
     """A reward model from the folders of its members. `tokenizer` is the policy's, whose tokens are used as they are
-    where the vocabularies agree."""
+    where the vocabularies agree. Members that are adapters on the base of `beside` share its weights."""
     if not has_head(load_config(folders[0], where)):
         raise ModelError(where, f"{folders[0]} is not a reward model", "give the folder of a reward stage")
     own = load_tokenizer(folders[0], where)
-    members = [engine.place(load_scorer(folder, own, where, seed=None)) for folder in folders]
+    loaded = [
+        scorer_beside(beside, folder, own, where) if beside else load_scorer(folder, own, where, seed=None)
+        for folder in folders
+    ]
+    members = [engine.place(model) for model in loaded]
     shares = tokenizer is not None and tokenizer.get_vocab() == own.get_vocab()
     shares = shares and tokenizer is not None and tokenizer.chat_template == own.chat_template
     return RewardModel(members, own, engine, term, micro_tokens, shares)

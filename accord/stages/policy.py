@@ -25,7 +25,7 @@ from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, Learner, Part, Progress, seed_all
 from accord.errors import RecipeError
 from accord.estimate import mean
-from accord.model import Roles, load_policy, load_scorer, save_model, score_head
+from accord.model import Roles, load_policy, policy_beside, save_model, score_head, scorer_beside
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
 from accord.objectives.likelihood import sft
 from accord.objectives.policy import before, ppo
@@ -46,7 +46,8 @@ class Actors:
     critic: PreTrainedModel
     reference: PreTrainedModel
     sampler: LocalSampler
-    reward: Scorer
+    reward: Scorer  # what is optimised
+    judge: Scorer  # what chooses the checkpoint
     tokenizer: PreTrainedTokenizerBase
 
 
@@ -69,12 +70,11 @@ def run(context: Context, stage: Policy) -> None:
     actors = load_actors(context, stage, path, tokenizer)
     progress = engine.load_state(actors.learner, context.folder.state)
     context.folder.cut_back(progress.sizes)
-    judge = open_rewards(context, stage.eval_rewards or stage.rewards, tokenizer, stage.optim.micro_tokens)
     if held_asked and not stage.eval_rewards:
         say(f"{context.name:<10} eval_rewards is not set: the checkpoint is chosen by the reward that is optimised")
 
     def evaluate(step: int) -> dict[str, float]:
-        numbers = held_out(context, stage, actors, judge, held_asked)
+        numbers = held_out(context, stage, actors, held_asked)
         if stage.checkpoints:
             save_model(actors.policy, actors.tokenizer, context.folder.path / "checkpoints" / str(step))
         keep_best(context, stage, actors, progress, step, numbers)
@@ -229,16 +229,14 @@ def _mean(values: Tensor) -> float:
 # ------------------------------------------------------------------------------------------------- held-out prompts
 
 
-def held_out(
-    context: Context, stage: Policy, actors: Actors, judge: Scorer, asked: Sequence[Asked]
-) -> dict[str, float]:
+def held_out(context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked]) -> dict[str, float]:
     """Reward, exact KL, length and finish of sampled answers to the held-out prompts (the same noise at every step)."""
     asks = [Ask(prompt=a.prompt, tokens=a.tokens, number=i, group=i, meta=a.meta) for i, a in enumerate(asked)]
     rollouts = context.engine.generate(
         actors.sampler, asks, max_new_tokens=stage.rollout.max_new_tokens, temperature=stage.rollout.temperature,
         seed=context.seed + 1,
     )  # fmt: skip
-    reward = mean([score.value for score in judge(rollouts)])
+    reward = mean([score.value for score in actors.judge(rollouts)])
     batch = as_batch(rollouts, pad_id(actors.tokenizer), stage.rollout.temperature)
     kl = context.engine.kl(actors.policy, actors.reference, batch, micro_tokens=stage.optim.micro_tokens)
     found = {
@@ -292,23 +290,29 @@ def mixed(context: Context, stage: Policy, path: str, tokenizer: PreTrainedToken
 def load_actors(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> Actors:
     """Policy and critic in one learner; the reference; the sampler on the policy's own weights."""
     engine, optim, params = context.engine, stage.optim, stage.params
-    policy = load_policy(path, tokenizer, f"{context.where}.model")
-    reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
-    critic = load_critic(context, stage, tokenizer)
+    policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
+    start = context.path(stage.reference or stage.model)
+    reference = policy_beside(policy, start, tokenizer, f"{context.where}.reference")
+    critic = load_critic(context, stage, tokenizer, policy)
+    reward = open_rewards(context, stage.rewards, tokenizer, optim.micro_tokens, beside=policy)
+    chosen_by = stage.eval_rewards
+    judge = open_rewards(context, chosen_by, tokenizer, optim.micro_tokens, beside=policy) if chosen_by else reward
     peaks = {"policy": optim.lr, "scorer": params.critic_lr or optim.lr}
-    learner = engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks)
     return Actors(
-        learner=learner,
+        learner=engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks),
         policy=policy,
         critic=critic,
         reference=engine.place(reference),
         sampler=LocalSampler(policy, tokenizer, stop_ids(tokenizer, path)),
-        reward=open_rewards(context, stage.rewards, tokenizer, optim.micro_tokens),
+        reward=reward,
+        judge=judge,
         tokenizer=tokenizer,
     )
 
 
-def load_critic(context: Context, stage: Policy, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def load_critic(
+    context: Context, stage: Policy, tokenizer: PreTrainedTokenizerBase, policy: PreTrainedModel
+) -> PreTrainedModel:
     """The critic: from the first reward model that reads the policy's tokens, else from the policy with a head at 0.
 
     A reward model's head is divided by its `reward_std`, so that values begin on the scale of the rewards.
@@ -319,20 +323,23 @@ def load_critic(context: Context, stage: Policy, tokenizer: PreTrainedTokenizerB
     if stage.params.critic == "reward" and models:
         same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
         path = models[0] if same else path
-    critic = load_scorer(path, tokenizer, where, seed=None)
+    critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
     with torch.no_grad():
         score_head(critic).weight /= normalisation(critic)[1]
     return critic
 
 
-def open_rewards(context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase, micro_tokens: int) -> Scorer:
-    """The rewards of a recipe as one scorer."""
+def open_rewards(
+    context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase, micro_tokens: int, *,
+    beside: PreTrainedModel | None = None,
+) -> Scorer:  # fmt: skip
+    """The rewards of a recipe as one scorer; reward models that are adapters share the trunk of `beside` where they can."""
     where = f"{context.where}.rewards"
     return combine(
         rewards,
         lambda name, term: open_reward(
             context.members(name), term, context.engine, micro_tokens=micro_tokens, where=f"{where}.{name}",
-            tokenizer=tokenizer,
+            tokenizer=tokenizer, beside=beside,
         ),
         where,
     )  # fmt: skip

@@ -37,7 +37,7 @@ def run(context: Context, stage: Preference) -> None:
         add_reference(context, stage, tokenizer, [*groups, *held_groups])
 
     seed_all(context.seed)
-    policy = load_policy(path, tokenizer, f"{context.where}.model")
+    policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
     result = fit_groups(
         context, stage, Roles(policy=policy), objective, groups, held_groups, pad=pad_id(tokenizer), seed=context.seed,
         params=params,

@@ -113,7 +113,7 @@ def fit_one(
     own.folder.path.mkdir(parents=True, exist_ok=True)
     seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
     seed_all(seed)
-    scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed)
+    scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed, train=stage.lora)
     roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
     fit_groups(own, stage, roles, objective, groups, held, pad=pad, seed=seed, tags={fit.kind: fit.number})
     if held:

@@ -55,7 +55,8 @@ def fit_likelihood(
 ) -> None:
     """Fit a language model to the train tokens of `groups` and save it."""
     seed_all(context.seed)
-    policy = load_policy(path, tokenizer, f"{context.where}.model")
+    train = stage.lora if isinstance(stage, Sft) else None
+    policy = load_policy(path, tokenizer, f"{context.where}.model", train=train, seed=context.seed)
     result = fit_groups(
         context, stage, Roles(policy=policy), sft, groups, held, pad=pad_id(tokenizer), seed=context.seed
     )
