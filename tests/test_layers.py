@@ -20,7 +20,7 @@ LAYERS = [
     {"suites", "demo", "score"},
     {"engine", "sampler"},
     {"objectives"},
-    {"model"},
+    {"model", "lora"},
     {"data"},
     {"run", "console", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},

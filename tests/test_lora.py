@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from conftest import tiny_llama
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -31,7 +32,6 @@ from accord.recipe import Lora, Optim, Table
 from accord.recipe_file import parse
 from accord.run import Run, read_json, read_rows
 from accord.stages import run as run_recipe
-from tests.conftest import tiny_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # what peft itself calls
 

@@ -355,7 +355,11 @@ def test_a_killed_policy_stage_with_adapters_ends_as_if_it_had_not_been(recipe: 
     state = torch.load(out / "ppo" / "state" / "state.pt", weights_only=False)
     assert all("lora_" in name or name == "scorer.score.weight" for name in state["roles"])  # the base is not in it
     assert ended(start(recipe, out, *overrides)) == 0
-    assert results(out) == results(tmp_path / "whole")
+    found, expected = (
+        {k: v for k, v in results(path).items() if "adapter_config" not in k}  # it names its base's folder
+        for path in (out, tmp_path / "whole")
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize(("save", "file"), [(2, "state"), (1000, "model")])

@@ -96,6 +96,27 @@ def score(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder, run stage (runs/NAME/STAGE) or hub id.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    merge: Annotated[bool, typer.Option(help="A whole model, an adapter merged into its base.")] = False,
+    int8: Annotated[
+        bool, typer.Option(help="A whole model, linear layers as 8-bit integers (compressed-tensors).")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="With --int8: text or demonstrations to measure perplexity on, before and after.")
+    ] = None,
+) -> None:
+    """Write a model to use elsewhere: an adapter merged into its base, or 8-bit weights for transformers and vLLM.
+
+    Example: accord export runs/quickstart/ppo --int8 --data accord:demo/choose --out chip-helper
+    """
+    from accord.cli.commands import export_model
+
+    export_model(model, out, merge=merge, int8=int8, data=data)
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     """Write report.html of a run, finished or not.
 

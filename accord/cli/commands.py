@@ -20,7 +20,7 @@ from accord.data.records import Example, Message, Pair, Ranking, Rating, convers
 from accord.data.sources import check, read
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
-from accord.errors import DataError, ModelError
+from accord.errors import DataError, ModelError, RecipeError
 from accord.estimate import mean
 from accord.model import context_of, has_head, load_config, load_policy
 from accord.recipe import Compute, Recipe, RewardTerm, Source
@@ -29,7 +29,7 @@ from accord.run import Run, StageFolder, read_json
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.score.model import open_reward
-from accord.stages import fingerprints, rehearse
+from accord.stages import export, fingerprints, rehearse
 from accord.stages import run as run_stages
 from accord.stages.check import inspect, marked
 
@@ -203,6 +203,33 @@ def _answers(record: object) -> dict[str, str]:
 
 def _rollout(prompt: list[Message], text: str) -> Rollout:
     return Rollout(prompt=prompt, text=text, prompt_tokens=[], tokens=[], logp=[], finish="stop")
+
+
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def export_model(model: str, out: Path, *, merge: bool, int8: bool, data: str | None) -> None:
+    """`accord export`."""
+    if merge == int8:
+        raise RecipeError(
+            "export", "say what to write", "--merge for a whole model, or --int8 for one of 8-bit integers"
+        )
+    if data and not int8:
+        raise RecipeError("--data", "belongs to --int8", "leave it out")
+    if out.exists():
+        raise RecipeError("--out", f"{out} is there already", "name a folder that is not, or remove it")
+    source = Source(source=data) if data else None
+    if source:
+        check(source, "--data")
+    path = model_folder(model)
+    if merge:
+        export.merged(path, out)
+    else:
+        values = export.quantised(path, out, source, Engine(Compute()))
+        if values:
+            print("perplexity {:.4f} before, {:.4f} after".format(*values))
+    size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
+    print(f"{out}: {size:.1f} MiB")
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor
