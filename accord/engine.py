@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from accord import processes
 from accord.data.batch import Batch
 from accord.errors import EngineError
+from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
 from accord.model import Output, Outputs, Roles, token_kl
 from accord.objectives import Objective
@@ -48,6 +49,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     clip: float
     micro_tokens: int
+    spikes: Spikes
     resting: set[str] = field(default_factory=set)
 
     def set_lr(self, factor: float) -> float:
@@ -132,7 +134,7 @@ class Engine:
             prepared = self.accelerator.prepare_optimizer(optimizer)
         else:
             module, prepared = self.accelerator.prepare(roles, optimizer)
-        return Learner(roles, cast(nn.Module, module), prepared, optim.clip, optim.micro_tokens)
+        return Learner(roles, cast(nn.Module, module), prepared, optim.clip, optim.micro_tokens, Spikes(optim.skip))
 
     def update(
         self,
@@ -145,22 +147,26 @@ class Engine:
     ) -> dict[str, float]:
         """One optimizer step on the gradient of the whole batch; returns the objective's metrics and `grad_norm`.
 
-        `mix` adds the gradient of another batch under another objective. Raises EngineError, before the step is taken,
-        where the loss is not finite.
+        `mix` adds the gradient of another batch under another objective. Raises NotFinite, before the step is taken,
+        where loss or gradient are not finite.
         """
         # The batch goes last: data-parallel wrappers exchange gradients in the last pass, which must touch every weight.
         parts = [*([mix] if mix else []), Part(batch, objective, params)]
         totals: dict[str, Tensor] = {}
         learner.optimizer.zero_grad(set_to_none=True)
         for part in parts:
-            self._backward(learner, part, totals, exchange=part is parts[-1])
+            with enough_memory("optim.micro_tokens", learner.micro_tokens):
+                self._backward(learner, part, totals, exchange=part is parts[-1])
         numbers = self._sum(totals)
-        if not math.isfinite(numbers["loss"]):
-            raise EngineError("update", f"the loss is {numbers['loss']}", "lower lr, or clip harder with optim.clip")
         limit = learner.clip or math.inf
-        norm = cast(Tensor, self.accelerator.clip_grad_norm_(learner.module.parameters(), limit))
-        learner.optimizer.step()
-        return {**numbers, "grad_norm": float(norm)}
+        norm = float(cast(Tensor, self.accelerator.clip_grad_norm_(learner.module.parameters(), limit)))
+        if not math.isfinite(numbers["loss"]) or not math.isfinite(norm):
+            said = f"the loss is {numbers['loss']:.4g}, the norm of its gradient {norm:.4g}"
+            raise NotFinite("update", said, "lower lr, or clip harder with optim.clip")
+        skipped = learner.spikes.skips(numbers["loss"], norm)
+        if not skipped:
+            learner.optimizer.step()
+        return {**numbers, "grad_norm": norm, **({"skipped": float(skipped)} if learner.spikes.limit else {})}
 
     def _backward(self, learner: Learner, part: Part, totals: dict[str, Tensor], *, exchange: bool) -> None:
         """Add the gradient of this process's share of a part, and its numbers to `totals`.
@@ -205,7 +211,7 @@ class Engine:
         version: int = 0,
     ) -> list[Rollout]:
         """One answer for each ask, in order; every process samples a share of them."""
-        with self.autocast():
+        with self.autocast(), enough_memory("rollout.max_new_tokens", max_new_tokens):
             mine = sampler.generate(
                 self._share(asks), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, version=version
             )
@@ -264,7 +270,9 @@ class Engine:
         """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width."""
         whole = {name: torch.zeros(batch.tokens.shape) for name in names}
         for rows in self._share(batch.micro(micro_tokens, processes.count())):
-            for name, values in function(batch.select(rows).to(self.device)).items():
+            with enough_memory("micro_tokens", micro_tokens):
+                found = function(batch.select(rows).to(self.device))
+            for name, values in found.items():
                 whole[name][rows, : values.shape[1]] = values.float().cpu()
         if processes.count() == 1:
             return whole
@@ -292,6 +300,7 @@ class Engine:
         state = {
             "roles": {name: value for name, value in learner.roles.state_dict().items() if name in trained},
             "optimizer": learner.optimizer.state_dict(),
+            "spikes": learner.spikes.seen,
             "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
             "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
         }
@@ -309,6 +318,7 @@ class Engine:
             raise EngineError(str(path), f"is damaged ({error})", f"remove {folder} to start the stage again") from None
         learner.roles.load_state_dict(state["roles"], strict=False)
         learner.optimizer.load_state_dict(state["optimizer"])
+        learner.spikes.seen = state.get("spikes", [])
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])

@@ -106,6 +106,9 @@ class Optim(Section):
     """Optimizer steps; for policy stages, rollout batches."""
     clip: float = Field(default=1.0, ge=0)
     """Largest global gradient norm; 0 switches clipping off."""
+    skip: float = Field(default=0.0, ge=0)
+    """Leave out updates whose loss or gradient norm is this many standard deviations above the last 128 (6 is usual; 0 =
+    never); `skipped` counts them."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of AdamW, plain L2 for SGD."""
     betas: tuple[float, float] = (0.9, 0.999)

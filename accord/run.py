@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
+from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from accord import __version__, processes
@@ -158,6 +159,26 @@ def hardware() -> dict[str, JsonValue]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a run folder until the block, or the process, ends."""
+    if not processes.speaks():  # the process that has begun the run holds it for all
+        yield
+        return
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            fix = "wait for it, stop it, or write elsewhere with --out"
+            raise EngineError(str(folder), "another run is at work in this folder", fix) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -18,7 +18,7 @@ LAYERS = [
     {"stages"},
     {"fit"},
     {"suites", "demo", "score"},
-    {"engine", "sampler"},
+    {"engine", "health", "sampler"},
     {"objectives"},
     {"model", "lora"},
     {"data"},

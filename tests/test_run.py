@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -341,7 +342,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     printed = out.with_suffix(".txt").read_text()
     assert [printed.count(f"{name:<10} goes on") for name in STOPS] == [1, 1, 1]
     assert not list(out.rglob("state"))
-    assert not [path for path in out.rglob(".*") if path.name != ".gitignore"]
+    assert not [path for path in out.rglob(".*") if path.name not in {".gitignore", ".lock"}]
 
 
 def test_a_killed_policy_stage_with_adapters_ends_as_if_it_had_not_been(recipe: Path, tmp_path: Path):
@@ -374,6 +375,28 @@ def test_a_disk_that_takes_no_more(recipe: Path, tmp_path: Path, save: int, file
     assert sorted(path.name for path in (out / "sft").iterdir()) == ["metrics.jsonl", "stage.json"]
     assert ended(start(recipe, out, f"stage.sft.save={save}", "--only=sft")) == 0
     assert (out / "sft" / "model" / "model.safetensors").is_file()
+
+
+def test_a_second_run_is_kept_out_of_a_folder_while_the_first_is_alive(recipe: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    first = start(recipe, out)
+    until(lambda: logged(out / "sft") > 0, first)
+    before = out.with_suffix(".txt").read_text()
+    assert ended(start(recipe, out)) == 3
+    said = out.with_suffix(".txt").read_text().replace(before, "")
+    assert (
+        f"accord: {out}: another run is at work in this folder; wait for it, stop it, or write elsewhere with" in said
+    )
+    first.kill()
+    ended(first)
+    assert ended(start(recipe, out, "--only=sft")) == 0
+
+
+def test_a_signal_before_the_first_stage_is_an_interruption(recipe: Path, tmp_path: Path):
+    process = subprocess.Popen([sys.executable, "-m", "accord", "run", str(recipe), "--out", str(tmp_path / "run")])
+    time.sleep(1.5)  # it imports
+    process.terminate()
+    assert process.wait(60) == 130
 
 
 def test_a_run_records_how_it_ended(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -149,6 +150,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; an AccordError is one message and its exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both are a wish to stop; a run saves its state first
     try:
         app()
     except AccordError as error:

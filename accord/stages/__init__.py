@@ -17,7 +17,7 @@ from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
 from accord.recipe import AnyStage, Recipe
 from accord.recipe_file import dump, parse, references
-from accord.run import Run, digest, folder_digest, write_text
+from accord.run import Run, digest, folder_digest, locked, write_text
 from accord.stages.check import functions, inspect, model_path, models, sources
 from accord.stages.fit import Context, stop_on_signal
 
@@ -43,7 +43,7 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         write_text(folder / "recipe.toml", dump(recipe))
         return ["accord.stages", str(folder / "recipe.toml"), str(out), *only]
 
-    with processes.others(process_count(recipe.compute), again):
+    with locked(out), processes.others(process_count(recipe.compute), again):
         engine = Engine(recipe.compute)
         made.open()
         facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}

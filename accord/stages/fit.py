@@ -13,6 +13,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias, cast
 
+import torch
+
 from accord import demo, processes
 from accord.console import Progress as Line
 from accord.console import say
@@ -20,10 +22,11 @@ from accord.data.batch import Batch, Group, collate, order, step_count
 from accord.data.prepare import Limits, Loaded
 from accord.engine import Engine, Learner, Part, Progress, schedule
 from accord.errors import Interrupted
+from accord.health import NotFinite
 from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
 from accord.recipe import Fitted, Optim, Preference, Pretrain, Reward, Sft, Trained
-from accord.run import Run, StageFolder
+from accord.run import Run, StageFolder, write_file
 
 
 @dataclass
@@ -112,7 +115,7 @@ def fit(
         began = time.perf_counter()
         step = next(steps)
         updating = time.perf_counter()
-        numbers = _update(context.engine, learner, step, objective, params, schedule(optim, progress.step, total))
+        numbers = _update(context, learner, step, objective, params, schedule(optim, progress.step, total))
         if step.numbers:
             numbers["time/update"] = time.perf_counter() - updating
         progress.step += 1
@@ -204,14 +207,19 @@ def say_kept(context: Context, key: str, loaded: Loaded, kept: int) -> None:
 
 
 def _update(
-    engine: Engine, learner: Learner, step: Step, objective: Objective, params: dict[str, object], factor: float
+    context: Context, learner: Learner, step: Step, objective: Objective, params: dict[str, object], factor: float
 ) -> dict[str, float]:
-    """The updates of one step, with their numbers averaged."""
+    """The updates of one step, with their numbers averaged. A batch whose loss is not finite is kept for inspection."""
     lr = learner.set_lr(factor)
-    found = [
-        engine.update(learner, batch, objective, {**params, **step.params}, mix=part)
-        for batch, part in zip_longest(step.batches, step.mix)
-    ]
+    found: list[dict[str, float]] = []
+    for batch, part in zip_longest(step.batches, step.mix):
+        try:
+            found.append(context.engine.update(learner, batch, objective, {**params, **step.params}, mix=part))
+        except NotFinite as error:
+            path = context.folder.path / "not-finite.pt"
+            kept = {"batch": vars(batch), "mix": vars(part.batch) if part else None}
+            write_file(path, lambda draft, kept=kept: torch.save(kept, draft))
+            raise NotFinite(context.where, *map(str, error.args[1:]), f"the batch is in {path}") from None
     return {name: sum(numbers[name] for numbers in found) / len(found) for name in found[0]} | {"lr": lr}
 
 
