@@ -47,11 +47,39 @@ def run(
 
 
 @app.command()
-def check(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+def check(
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe (.toml) to rehearse.")] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    data: Annotated[str | None, typer.Option(help="Look at this data instead: file, hub id or accord:demo/...")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Data that must not leak into --data: held-out, evaluations (may be repeated)."),
+    ] = None,
+    clean: Annotated[Path | None, typer.Option(help="Write what is fit to learn from into this .jsonl file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Measure how far the answers are from what this model says.")
+    ] = None,
+) -> None:
     """Say what would run: read all data, show a row of each source with what is trained, rehearse every stage.
 
+    With --data: what is wrong with a data set. Exit code 1 where something would be left out.
+
     Example: accord check recipes/quickstart.toml
+
+    Example: accord check --data pairs.jsonl --against held-out.jsonl --clean fit.jsonl
     """
+    from accord.errors import RecipeError
+
+    if (recipe is None) == (data is None):
+        raise RecipeError("check", "say what to look at", "either a recipe, or --data FILE")
+    if recipe is None:
+        from accord.cli.data import check_data
+
+        check_data(str(data), against or [], clean, model)
+        return
+    if against or clean or model:
+        raise RecipeError("check", "--against, --clean and --model belong to --data", "leave them out")
     from accord.recipe_file import load
 
     loaded = load(recipe, overrides)

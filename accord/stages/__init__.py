@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
@@ -43,8 +43,10 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         write_text(folder / "recipe.toml", dump(recipe))
         return ["accord.stages", str(folder / "recipe.toml"), str(out), *only]
 
-    with locked(out), processes.others(process_count(recipe.compute), again):
+    with ExitStack() as stack:
+        stack.enter_context(processes.others(process_count(recipe.compute), again))
         engine = Engine(recipe.compute)
+        stack.enter_context(locked(out))
         made.open()
         facts = {"precision": engine.precision, "device": str(engine.device), "threads": engine.threads}
         made.note("running", **facts)

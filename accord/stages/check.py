@@ -9,9 +9,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from accord import demo
+from accord.console import say
 from accord.data import chat, prepare
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Prompt, Ranking, Record, Text, as_example, as_pair, as_prompt
+from accord.data.records import Example, Prompt, Ranking, Record, Text, as_example, as_pair, as_prompt, conversation
 from accord.data.sources import check, read_all
 from accord.data.tokenizer import load_tokenizer
 from accord.errors import DataError, ModelError, RecipeError
@@ -63,7 +64,36 @@ def inspect(recipe: Recipe) -> list[Seen]:
         if isinstance(held, float):  # leaves something on both sides, or raises
             every = [record for source in stage.data for record in read[source.model_dump_json()][0]]
             prepare.split(every, held, f"stage.{name}")
+    for leak in leaks(recipe, {identity: records for identity, (records, _) in read.items()}):
+        say(leak)
     return found
+
+
+def leaks(recipe: Recipe, records: dict[str, list[Record]]) -> list[str]:
+    """What to say of held-out and evaluated prompts that are in training data too; `records` by source."""
+
+    def prompts(stage: AnyStage, *keys: str) -> set[str]:
+        return {
+            "\0".join(turn["content"].strip().lower() for turn in conversation(record))
+            for key, source in sources(stage)
+            if key in keys
+            for record in records[source.model_dump_json()]
+            if not isinstance(record, Text)
+        }
+
+    learnt = {
+        name: prompts(stage, "data", "mix.data") for name, stage in recipe.stage.items() if stage.kind != "evaluate"
+    }
+    said: list[str] = []
+    for name, stage in recipe.stage.items():
+        key = "data" if stage.kind == "evaluate" else "eval_data"
+        held = prompts(stage, key)
+        for other in learnt if stage.kind == "evaluate" else [name]:
+            if both := held & learnt[other]:
+                said.append(
+                    f"{name:<10} {len(both)} of {len(held)} prompts of {key} are in the training data of {other} too"
+                )
+    return said
 
 
 def _check_names(where: str, stage: AnyStage) -> None:
