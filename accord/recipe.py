@@ -74,6 +74,8 @@ class Source(Section):
     it and count it."""
     part: str | None = Field(default=None, pattern=r"^\d{1,3}:\d{1,3}$")
     """Percent range of a hash of the first user turn, `"0:80"`: parts that do not overlap never share a conversation."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often each record comes in a pass: 2 is twice, 0.25 takes a quarter of them, by a hash of the first user turn."""
 
 
 AnySource: TypeAlias = Annotated[Source, _as_table("source")]

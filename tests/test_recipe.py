@@ -305,7 +305,7 @@ def test_a_dumped_recipe_is_the_same_recipe_anywhere(file: Path, tmp_path: Path)
 
 # -------------------------------------------------------------------------------------------------------------- options
 
-DATA = "data.config data.limit data.map data.on_error data.part data.source data.split"
+DATA = "data.config data.limit data.map data.on_error data.part data.source data.split data.weight"
 COMMON = (
     f"{DATA} {DATA.replace('data.', 'eval_data.')} eval kind optim.batch_size optim.betas optim.clip optim.epochs "
     "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.skip optim.steps optim.warmup "

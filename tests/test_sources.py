@@ -245,6 +245,17 @@ def test_limit_counts_what_part_leaves(tmp_path: Path):
     assert len(records(path, limit=1000)) == 100
 
 
+def test_weights_mix_sources(tmp_path: Path):
+    rows = [{"prompt": f"question {i}", "completion": "yes"} for i in range(2000)]
+    path = write(tmp_path / "rows.jsonl", lines(rows))
+    whole = records(path)
+    assert records(path, weight=2) == [record for record in whole for _ in range(2)]
+    quarter = records(path, weight=0.25)
+    assert len(quarter) == pytest.approx(500, abs=60)
+    assert Counter(map(str, records(path, weight=1.25))) == Counter(map(str, whole + quarter))
+    assert len(records(path, weight=0.25, part="0:50")) == pytest.approx(250, abs=45)  # independent of parts
+
+
 @pytest.mark.parametrize("part", ["80:20", "20:20", "0:101"])
 def test_part_must_be_a_range(tmp_path: Path, part: str):
     path = write(tmp_path / "rows.jsonl", lines(ROWS))

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +22,7 @@ from accord.errors import AccordError, DataError, EngineError, RecipeError
 from accord.functions import is_reference, load_function, source_of, told
 from accord.recipe import Source
 
+MANY = 2**31 - 1
 HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -49,7 +50,15 @@ def read(source: Source, dropped: Dropped, where: str) -> Iterator[Record]:
     if source.part:
         low, high = map(int, source.part.split(":"))
         records = (record for record in records if low <= bucket(record, 100) < high)
-    return islice(records, source.limit)
+    return _weighted(islice(records, source.limit), source.weight)
+
+
+def _weighted(records: Iterator[Record], weight: float) -> Iterator[Record]:
+    """Each record as often as its weight says; a fraction of them once more, by a hash that parts do not depend on."""
+    whole, rest = divmod(weight, 1)
+    for record in records:
+        once_more = rest and bucket(record, MANY) < rest * MANY
+        yield from repeat(record, int(whole) + bool(once_more))
 
 
 def read_all(sources: list[Source], dropped: Dropped, where: str) -> list[Record]:
