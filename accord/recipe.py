@@ -472,4 +472,6 @@ class Recipe(Section):
     """Names the run folder, `runs/<name>`."""
     seed: int = 0
     compute: Compute = Compute()
+    trackers: list[Literal["tensorboard", "wandb"]] = []
+    """Where metrics go beside metrics.jsonl. Weights & Biases sends them out, but with WANDB_MODE=offline."""
     stage: dict[str, Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)

@@ -22,11 +22,23 @@ LAYERS = [
     {"objectives"},
     {"model", "lora"},
     {"data"},
-    {"run", "console", "estimate", "functions", "processes"},
+    {"run", "console", "track", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-LIGHT = ("errors", "recipe", "recipe_file", "run", "console", "estimate", "functions", "processes", "report", "cli")
+LIGHT = (
+    "errors",
+    "recipe",
+    "recipe_file",
+    "run",
+    "console",
+    "track",
+    "estimate",
+    "functions",
+    "processes",
+    "report",
+    "cli",
+)
 SEAMS = {
     "accelerate": {"engine"},
     "deepspeed": {"engine"},

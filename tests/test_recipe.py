@@ -92,7 +92,7 @@ LATER = "is not made before this stage; move it up in the file"
 # What is set, to what, and the message after the key.
 MISTAKES: list[tuple[str, object, str]] = [
     # Unknown keys are answered with the nearest.
-    ("sede", 1, ": unknown key 'sede'; did you mean 'seed'?; known: name, seed, compute, stage"),
+    ("sede", 1, ": unknown key 'sede'; did you mean 'seed'?; known: name, seed, compute, trackers, stage"),
     ("compute thread", 1, ": unknown key 'thread'; did you mean 'threads'?; known: device, precision, threads, processes"),
     ("stage sft modle", "x", ": unknown key 'modle'; did you mean 'model'?; known: "),
     ("stage sft optim xyz", 1, ": unknown key 'xyz'; known: name, lr, "),
@@ -352,7 +352,7 @@ def test_the_options_of_every_kind_of_stage(kind: str):
 
 
 def test_the_other_options():
-    assert list(Recipe.model_fields) == ["name", "seed", "compute", "stage"]
+    assert list(Recipe.model_fields) == ["name", "seed", "compute", "trackers", "stage"]
     assert options(Compute) == ["device", "precision", "processes", "threads"]
     assert options(DpoParams) == ["beta", "sft"]
 

@@ -20,6 +20,7 @@ from accord.recipe_file import dump, parse, references
 from accord.run import Run, digest, folder_digest, locked, write_text
 from accord.stages.check import functions, inspect, model_path, models, sources
 from accord.stages.fit import Context, stop_on_signal
+from accord.track import check_trackers, trackers
 
 # What changes where and how fast a stage runs, but not its result.
 NOT_RESULTS: dict[str, bool | set[str]] = {"save": True, "micro_tokens": True, "optim": {"micro_tokens"}}
@@ -33,6 +34,7 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
     for name in only:
         if name not in recipe.stage:
             raise RecipeError("--only", f"there is no stage '{name}'", f"known: {', '.join(recipe.stage)}")
+    check_trackers(recipe.trackers)
     if not inspected:
         inspect(recipe)
     prints = fingerprints(recipe)
@@ -52,10 +54,10 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         made.note("running", **facts)
         status = "failed"
         try:
-            with stop_on_signal() as stop:
+            with stop_on_signal() as stop, trackers(recipe, out) as track:
                 for name, stage in recipe.stage.items():
                     if not only or name in only:
-                        run_stage(Context(made, engine, name, made.stage(name), stop), stage, prints)
+                        run_stage(Context(made, engine, name, made.stage(name), stop, track), stage, prints)
             status = "done"
         except (Interrupted, KeyboardInterrupt):
             status = "interrupted"
@@ -101,6 +103,7 @@ def rehearse(recipe: Recipe, folder: Path) -> None:
     """Run every stage on a few rows for one step, into a folder that is thrown away: the same code on a small scale."""
     table = recipe.model_dump(mode="json", exclude_none=True)
     cast("dict[str, object]", table["compute"])["processes"] = 1
+    table["trackers"] = []
     for stage in cast("dict[str, dict[str, object]]", table["stage"]).values():
         _shrink(stage)
     run(parse(table), folder, inspected=True)

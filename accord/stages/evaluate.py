@@ -78,6 +78,8 @@ def run(context: Context, stage: Evaluate) -> None:
                 line.step(done, {f"eval/{k}": v.value for k, v in found.items()})
     if stage.curves:
         trace(context, stage, asked, suites)
+    for name in stage.models:
+        context.track(f"{context.name}-{name}", 0, {metric: found.value for metric, found in results[name].items()})
     models = {name: {k: v.to_json() for k, v in results[name].items()} for name in stage.models}
     write_json(context.folder.path / "results.json", {"baseline": stage.baseline, "models": models})
 

@@ -27,6 +27,7 @@ from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
 from accord.recipe import Fitted, Optim, Preference, Pretrain, Reward, Sft, Trained
 from accord.run import Run, StageFolder, write_file
+from accord.track import Track
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Context:
     name: str
     folder: StageFolder
     stop: threading.Event
+    track: Track
 
     @property
     def where(self) -> str:
@@ -225,6 +227,8 @@ def _update(
 
 def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str, int] | None) -> None:
     context.folder.log(step, {**(tags or {}), **numbers})
+    series = "-".join([context.name, *(f"{key}-{value}" for key, value in (tags or {}).items())])
+    context.track(series, step, numbers)
 
 
 @contextmanager
