@@ -33,11 +33,31 @@ def run(
     overrides: Overrides = None,
     only: Annotated[list[str] | None, typer.Option(help="Run this stage only (may be repeated).")] = None,
     out: Out = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(help="Run with each of several values: stage.ppo.params.kl=0.01,0.05 (may be repeated)."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --sweep: seeds of the stages that it changes.")] = 1,
 ) -> None:
     """Run a recipe: finished stages are skipped, interrupted ones go on.
 
+    With --sweep, stages that the values do not change are done once, and one report compares all.
+
     Example: accord run recipes/quickstart.toml stage.ppo.params.kl=0.1
+
+    Example: accord run recipes/quickstart.toml --sweep stage.ppo.params.kl=0.01,0.05,0.1 --seeds 3
     """
+    from accord.errors import RecipeError
+
+    if sweep:
+        if only:
+            raise RecipeError("--only", "does not go with --sweep", "leave one of them out")
+        from accord.cli.sweep import run_sweep
+
+        run_sweep(recipe, overrides or [], sweep, seeds, out)
+        return
+    if seeds != 1:
+        raise RecipeError("--seeds", "belongs to --sweep", "for one run say seed=1")
     from accord.recipe_file import load
 
     loaded = load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once

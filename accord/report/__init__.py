@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from statistics import median
@@ -77,6 +77,11 @@ class Section:
 def write_report(folder: Path) -> Path:
     """Write `<folder>/report.html` and return its path; an old report stays until the new is whole."""
     page = _render(read_run(folder)).encode("utf-8", "replace")
+    return put(page, folder)
+
+
+def put(page: bytes, folder: Path) -> Path:
+    """Let a page take the place of `<folder>/report.html`."""
     target, part = folder / "report.html", folder / f".report.html.{os.getpid()}"
     try:
         part.write_bytes(page)
@@ -89,13 +94,21 @@ def write_report(folder: Path) -> Path:
 def _render(run: Run) -> str:
     case = open_case(run)
     sections = [_section(run, case, stage, at) for at, stage in enumerate(run.stages, start=1)]
-    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    env.filters.update(brief=_brief, duration=_duration, flat=_flat, metric=_metric_title, svg=Markup)
-    page = env.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    page = templates(brief=_brief, duration=_duration, flat=_flat, metric=_metric_title).get_template("page.html")
     # The comparison answers what the page is opened for; how it came about follows in the order of the recipe.
     last = judged(run)
     ordered = sorted(sections, key=lambda section: section.stage is not last)
     return page.render(run=run, pipeline=sections, sections=ordered, verdict=verdict(run), columns=COLUMNS)
+
+
+def templates(**filters: Callable[..., object]) -> jinja2.Environment:
+    """The pages beside this file."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    env.filters.update(filters, svg=Markup)
+    return env
 
 
 def _section(run: Run, case: Case | None, stage: Stage, at: int) -> Section:
