@@ -29,7 +29,7 @@ from accord.data.records import Example, Pair, Ranking, Rating, Record, Text, co
 Hashes: TypeAlias = NDArray[np.uint64]
 
 PERMUTATIONS, BAND = 64, 4  # of the signature, and how many of its values make a band: 16 bands of 4
-ALIKE = 0.8  # the share of shingles in common from which two records are near duplicates
+ALIKE = 0.75  # the share of shingles in common, as estimated, from which two records are near duplicates
 SHINGLE, RUN = 3, 13  # words
 CHUNK = 2048  # records that are worked on at a time
 EXAMPLES = 3
@@ -42,7 +42,7 @@ WEIGHTS = DICE.integers(1, 2**63, max(SHINGLE, RUN), dtype=np.uint64) | np.uint6
 # What is found, whether a cleaned copy leaves it out, and what it means.
 KINDS = {
     "duplicate": (True, "the same record again"),
-    "near_duplicate": (True, f"at least {ALIKE:.0%} of the {SHINGLE}-word shingles of an earlier record"),
+    "near_duplicate": (True, f"about {ALIKE:.0%} or more of the {SHINGLE}-word shingles of an earlier record"),
     "identical": (True, "chosen and rejected are the same"),
     "contradiction": (True, "the same two answers preferred the other way round elsewhere"),
     "leak": (True, f"the prompt, or a run of {RUN} words, is in the data it is held against"),
