@@ -173,7 +173,7 @@ class Fitted(Stage):
     save: Positive = 50
     """Steps between saved states, from which an interrupted stage resumes."""
     eval: Positive | None = None
-    """Steps between evaluations on `eval_data`; unset means about ten over the run."""
+    """Steps between evaluations on `eval_data`; unset means about ten over the run, more than there are the end only."""
 
 
 class Lora(Section):

@@ -21,6 +21,8 @@ import torch
 from accelerate.state import AcceleratorState
 from conftest import DATA, needs_data, tiny_llama
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import log_softmax, logsigmoid
 from transformers import (
     AutoModelForCausalLM,
@@ -36,7 +38,8 @@ from accord.data import prepare
 from accord.data.batch import Group, Row, collate
 from accord.data.prepare import Limits
 from accord.data.tokenizer import load_tokenizer
-from accord.engine import Engine, Part
+from accord.engine import Engine, Learner, Part
+from accord.health import Spikes
 from accord.model import Roles, load_scorer
 from accord.objectives import Objective
 from accord.objectives.likelihood import sft
@@ -345,15 +348,39 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
 # -------------------------------------------------------------------------------------------------------- two processes
 
 
-def train(kind: Kind) -> tuple[list[dict[str, float]], Gradients]:
-    """Three steps on ragged rows: the numbers of every update, and the weights at the end."""
+WAYS: list[tuple[Kind, bool]] = [(kind, shard) for shard in (False, True) for kind in ("sft", "reward", "preference")]
+
+
+def train(kind: Kind, *, shard: bool = False) -> tuple[list[dict[str, float]], Gradients]:
+    """Four steps on ragged rows, the last on a single group: the numbers of every update, and the weights at the end.
+
+    With `shard` every process holds its part of each weight (FSDP2), which accelerate does on GPUs only.
+    """
     engine = Engine(Compute(device="cpu", precision="float32"))
     model = tiny(kind)
-    learner = engine.learner(roles(kind, model), Optim(name="sgd", lr=0.5, micro_tokens=1))
-    batches = [collate(by_hand(kind, seed), 0) for seed in range(3)]
-    assert all(len(batch.micro(1)) == 7 for batch in batches)  # an odd number: one of two processes gets a spare
+    both = roles(kind, model)
+    optim = Optim(name="sgd", lr=0.5, micro_tokens=1)
+    if shard:
+        fully_shard(both)
+        optimizer = torch.optim.SGD(both.parameters(), lr=0.5)
+        for group in optimizer.param_groups:
+            group |= {"role": "", "peak": 0.5}
+        learner = Learner(both, both, optimizer, optim.clip, optim.micro_tokens, Spikes(0))
+    else:
+        learner = engine.learner(both, optim)
+    groups = [by_hand(kind, seed) for seed in range(4)]
+    for row in (row for some in groups for group in some for row in group):
+        row.extra["ref_logp"] = [-0.5] * len(row)
+    batches = [*(collate(some, 0) for some in groups[:3]), collate(groups[3][:1], 0)]
+    assert all(len(batch.micro(1)) == 7 for batch in batches[:3])  # an odd number: one of two processes gets a spare
+    assert len(batches[3].micro(1)) == 1  # and here one has nothing but a spare
     numbers = [engine.update(learner, batch, OBJECTIVES[kind], {}) for batch in batches]
-    return numbers, {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    return numbers, {name: whole(weight) for name, weight in model.named_parameters()}
+
+
+def whole(weight: Tensor) -> Tensor:
+    """A weight of which this process may hold a part only."""
+    return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
 
 
 @pytest.mark.usefixtures("engine")
@@ -380,13 +407,14 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
             child.kill()
             child.wait()
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    for kind in ("sft", "reward"):
+    for kind, shard in WAYS:
         numbers, weights = train(kind)
-        assert_close(first[kind][1], weights, bound=1e-6)
-        assert all(torch.equal(weight, second[kind][1][name]) for name, weight in first[kind][1].items())
-        assert first[kind][0] == second[kind][0] == [pytest.approx(step, rel=1e-6) for step in numbers]
+        ours, theirs = first[kind, shard], second[kind, shard]
+        assert_close(ours[1], weights, bound=1e-6)
+        assert all(torch.equal(weight, theirs[1][name]) for name, weight in ours[1].items())
+        assert ours[0] == theirs[0] == [pytest.approx(step, rel=1e-6, abs=1e-7) for step in numbers]
 
 
 if __name__ == "__main__":  # one of the two processes
-    torch.save({kind: train(kind) for kind in ("sft", "reward")}, sys.argv[1])
+    torch.save({(kind, shard): train(kind, shard=shard) for kind, shard in WAYS}, sys.argv[1])
     torch.distributed.destroy_process_group()

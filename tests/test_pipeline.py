@@ -257,6 +257,13 @@ def test_members_of_a_disjoint_ensemble_share_no_prompt(
     assert first | second == every
 
 
+def test_an_evaluation_beyond_the_last_step_is_at_the_end_alone(base: Path, tmp_path: Path) -> None:
+    for name, every in (("end", 100), ("each", 2)):
+        made = run_recipe(parse(disjoint(base, eval=every, eval_data=0.3, optim={"steps": 2})), tmp_path / name)
+        steps = [row["step"] for row in read_rows(made.stage("reward").path / "metrics.jsonl") if "eval/loss" in row]
+        assert steps == ([2] if name == "end" else [0, 2])
+
+
 def test_too_few_prompts_for_a_disjoint_ensemble_are_named(base: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"stage.reward.disjoint: the 40 records of data leave member \d+ nothing"):
         run_recipe(parse(disjoint(base, ensemble=500)), tmp_path / "many")

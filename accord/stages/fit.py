@@ -111,7 +111,8 @@ def fit(
     label = context.name + "".join(f" {key} {value}" for key, value in (tags or {}).items())
     line = Line(label, total)
     every = stage.eval or max(1, total // 10)
-    if evaluate and progress.step == 0:
+    wanted = every <= total or stage.kind == "policy"  # whose start is a candidate for the checkpoint to keep
+    if evaluate and progress.step == 0 and wanted:
         _log(context, 0, evaluate(0), tags)
     while progress.step < total:
         began = time.perf_counter()
