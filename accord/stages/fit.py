@@ -25,7 +25,7 @@ from accord.errors import Interrupted
 from accord.health import NotFinite
 from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
-from accord.recipe import Fitted, Optim, Preference, Pretrain, Reward, Sft, Trained
+from accord.recipe import Fitted, Optim, Policy, Preference, Pretrain, Reward, Sft, Trained
 from accord.run import Run, StageFolder, write_file
 from accord.track import Track
 
@@ -111,7 +111,7 @@ def fit(
     label = context.name + "".join(f" {key} {value}" for key, value in (tags or {}).items())
     line = Line(label, total)
     every = stage.eval or max(1, total // 10)
-    wanted = every <= total or stage.kind == "policy"  # whose start is a candidate for the checkpoint to keep
+    wanted = every <= total or isinstance(stage, Policy)  # whose start is a candidate for the checkpoint to keep
     if evaluate and progress.step == 0 and wanted:
         _log(context, 0, evaluate(0), tags)
     while progress.step < total:
