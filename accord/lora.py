@@ -319,3 +319,5 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     described = copy.copy(model.config)
     described.architectures = [type(model).__name__]
     described.save_pretrained(folder)
+    if model.can_generate() and model.generation_config is not None:  # which tokens end an answer
+        model.generation_config.save_pretrained(folder)

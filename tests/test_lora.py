@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +24,7 @@ from transformers import (
 
 from accord import lora
 from accord.data.batch import Row, collate
-from accord.data.tokenizer import load_tokenizer
+from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
 from accord.errors import ModelError, RecipeError
 from accord.model import Roles, load_policy, load_scorer, policy_beside, save_model, scorer_beside, token_scores
@@ -31,6 +32,7 @@ from accord.objectives.likelihood import sft
 from accord.recipe import Lora, Optim, Table
 from accord.recipe_file import parse
 from accord.run import Run, read_json, read_rows
+from accord.stages import fingerprints
 from accord.stages import run as run_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # what peft itself calls
@@ -215,6 +217,14 @@ def test_every_stage_leaves_an_adapter_of_the_base(made: Run, base: Path, folder
     peft.PeftConfig.from_pretrained(made.path / folder)
 
 
+def test_tokens_that_end_an_answer_stay_with_the_adapter(tmp_path: Path, tokenizer: PreTrainedTokenizerFast):
+    base = folder_of("llama", tmp_path, tokenizer)
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 7]}))
+    mended = load_tokenizer(base, "test")
+    save_model(load_policy(base, mended, "test", train=FORM), mended, tmp_path / "adapter")
+    assert stop_ids(mended, str(tmp_path / "adapter")) == stop_ids(mended, str(base)) >= {1, 7}
+
+
 def test_what_a_stage_learned_is_in_the_next(made: Run):
     tokenizer = load_tokenizer(made.path / "sft/model", "test")
     models = [load_policy(made.path / name / "model", tokenizer, "test") for name in ("sft", "dpo", "ppo")]
@@ -262,16 +272,42 @@ def test_two_processes_make_the_same_adapters(base: Path, tmp_path: Path):
 # ------------------------------------------------------------------------------------------------------ what goes wrong
 
 
-def test_an_adapter_of_another_form_is_refused(base: Path, tmp_path: Path):
+def test_an_adapter_of_another_form_is_refused_before_any_work(made: Run, base: Path, tmp_path: Path):
+    said = r"stage.dpo.lora: the adapter of stage 'sft', which goes on learning here, has another form; use its r"
+    with pytest.raises(RecipeError, match=said):
+        run_recipe(parse(pipeline(base, dpo={"r": 8})), tmp_path / "run")
+    table = pipeline(base, sft={"r": 4, "alpha": 4})
+    cast("dict[str, dict[str, object]]", table["stage"])["sft"]["model"] = str(made.path / "sft/model")
+    with pytest.raises(RecipeError, match=r"stage.sft.lora: the adapter in .*sft/model, which goes on learning here"):
+        run_recipe(parse(table), tmp_path / "run", only=["sft"])
+    assert not (tmp_path / "run").exists()
+    tokenizer = load_tokenizer(made.path / "sft/model", "test")
     with pytest.raises(
         ModelError, match=r"stage.dpo.lora: the adapter that comes in has another form \(r = 4, alpha = 8"
     ):
-        run_recipe(parse(pipeline(base, dpo={"r": 8})), tmp_path / "run", only=["sft", "dpo"])
+        load_policy(made.path / "sft/model", tokenizer, "stage.dpo.model", train=Lora(r=8))
+
+
+def test_a_changed_base_changes_what_depends_on_its_adapter(made: Run, base: Path, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "base")
+    shutil.copytree(made.path / "sft/model", tmp_path / "adapter")
+    config = read_json(tmp_path / "adapter" / lora.CONFIG)
+    (tmp_path / "adapter" / lora.CONFIG).write_text(
+        json.dumps({**config, "base_model_name_or_path": str(tmp_path / "base")})
+    )
+    table = pipeline(base)
+    cast("dict[str, dict[str, object]]", table["stage"])["sft"]["model"] = str(tmp_path / "adapter")
+    before = fingerprints(parse(table))
+    assert fingerprints(parse(table)) == before
+    (tmp_path / "base/generation_config.json").write_text("{}")
+    assert fingerprints(parse(table))["sft"] != before["sft"]
 
 
 def test_unknown_layers_are_named(base: Path, tmp_path: Path):
+    query = {"targets": ["query"]}
+    table = pipeline(base, sft=query, reward=query, dpo=query, ppo=query)
     with pytest.raises(ModelError, match=r"no layer is called query; known: down_proj, gate_proj"):
-        run_recipe(parse(pipeline(base, sft={"targets": ["query"]})), tmp_path / "run", only=["sft"])
+        run_recipe(parse(table), tmp_path / "run", only=["sft"])
 
 
 def test_dropout_is_for_others(base: Path):

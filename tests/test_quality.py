@@ -231,3 +231,32 @@ def test_real_pairs():
     assert found.findings.keys() <= {"identical", "near_duplicate", "truncated"}
     assert found.longer_chosen == pytest.approx(0.599, abs=0.001)
     assert found.languages["English"] > 0.97 * found.records
+
+
+@needs_data
+def test_faults_planted_in_real_pairs_are_all_found():
+    path = DATA / "hh_rlhf" / "helpful-base.test.jsonl.gz"
+
+    def rows(dropped: Dropped) -> Iterator[Record]:
+        return read(Source(source=str(path), on_error="skip"), dropped, "test")
+
+    clean_ones = clean(inspect(rows), rows)
+    pairs = [pair for pair in clean_ones if isinstance(pair, Pair) and len(pair.chosen.split()) > 30]
+    held, mine = pairs[:50], pairs[50:]
+    swapped = [Pair(prompt=p.prompt, chosen=p.rejected, rejected=p.chosen) for p in mine[10:20]]
+    nearly = [Pair(prompt=p.prompt, chosen=p.chosen + " Good luck!", rejected=p.rejected) for p in mine[20:30]]
+    leaked = [Pair(prompt=ask(words(9)), chosen=f"Well. {p.chosen}", rejected="No.") for p in held[:10]]
+    mixed: list[Record] = [*mine, *mine[:10], *swapped, *nearly, *leaked]
+    found = inspect(opened(mixed), against=[held])
+    at = len(mine)
+    expected = {
+        "duplicate": set(range(at, at + 10)),
+        "contradiction": {*range(10, 20), *range(at + 10, at + 20)},
+        "near_duplicate": set(range(at + 20, at + 30)),
+        "leak": set(range(at + 30, at + 40)),
+    }
+    assert found.left_out >= set().union(*expected.values())
+    for name, which in expected.items():
+        assert found.findings[name].count >= len(which)
+    others = found.left_out - set().union(*expected.values())
+    assert len(others) <= 0.01 * len(mine)  # dialogues of the set itself that share long passages

@@ -9,10 +9,10 @@ from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
-from accord import processes
+from accord import lora, processes
 from accord.console import duration, say
 from accord.data.sources import fingerprint
-from accord.engine import Engine, process_count
+from accord.engine import Engine, process_count, release
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
 from accord.recipe import AnyStage, Recipe
@@ -96,6 +96,7 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
     seconds = before + time.time() - began
     context.folder.note(status="done", seconds=round(seconds, 1))
     context.folder.drop_state()
+    release()
     say(f"{context.name:<10} done in {duration(seconds)}")
 
 
@@ -164,7 +165,10 @@ def _moveable(settings: object) -> object:
 
 def _model_print(model: str) -> str:
     path = Path(model_path(model))
-    return folder_digest(path) if path.is_dir() else _hub_commit(model)
+    if not path.is_dir():
+        return _hub_commit(model)
+    adapter = lora.find(path, "model")
+    return folder_digest(path) + (_model_print(adapter.base) if adapter else "")
 
 
 def _hub_commit(model: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from accord import demo
+from accord import demo, lora
 from accord.console import say
 from accord.data import chat, prepare
 from accord.data.dropped import Dropped
@@ -20,7 +20,7 @@ from accord.functions import is_reference, load_function
 from accord.model import load_config
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Policy, Preference, Recipe, Source
+from accord.recipe import AnyStage, Lora, Policy, Preference, Recipe, Source
 from accord.suites import resolve as resolve_suite
 
 
@@ -39,6 +39,7 @@ def inspect(recipe: Recipe) -> list[Seen]:
     """Everything that a recipe names is there and fits its stage, or an error: files, rows, functions, tokenizers."""
     for name, stage in recipe.stage.items():
         _check_names(f"stage.{name}", stage)
+        _check_adapter(recipe, f"stage.{name}", stage)
     tokenizers: dict[str, PreTrainedTokenizerBase] = {}
     found: list[Seen] = []
     read: dict[str, tuple[list[Record], Dropped]] = {}
@@ -112,6 +113,24 @@ def _check_names(where: str, stage: AnyStage) -> None:
     if isinstance(stage, Preference):
         objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
         check_params(objective, dict(stage.params), f"{where}.params")
+
+
+def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
+    """An adapter that comes in has the form of the one that the stage trains."""
+    train, model = getattr(stage, "lora", None), getattr(stage, "model", None)
+    if not isinstance(train, Lora) or not model:
+        return
+    if model.startswith("@"):
+        before = getattr(recipe.stage[model[1:]], "lora", None)
+        fits = before is None or (before.r, before.scale, before.targets) == (train.r, train.scale, train.targets)
+        form = f"of stage '{model[1:]}'"
+    else:
+        adapter = lora.find(model_path(model), f"{where}.model")
+        fits = adapter is None or adapter.fits(train)
+        form = f"in {model}"
+    if not fits:
+        raise RecipeError(f"{where}.lora", f"the adapter {form}, which goes on learning here, has another form",
+                          "use its r, alpha and targets, or merge it first: accord export MODEL --merge")  # fmt: skip
 
 
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
