@@ -87,6 +87,24 @@ def test_two_processes_come_to_the_same_result(runs: tuple[Run, Run]) -> None:
     }
 
 
+def test_accelerate_launch_makes_the_same_weights(runs: tuple[Run, Run], base: Path, tmp_path: Path) -> None:
+    made = in_processes(base, 1)
+    (tmp_path / "tiny.toml").write_text(dump(parse(made)))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+               "-m", "accord", "run", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]  # fmt: skip
+    interface = "lo0" if sys.platform == "darwin" else "lo"
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "GLOO_SOCKET_IFNAME": interface}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for folder in LLAMAS:
+        one, two = (load_file(path / folder / "model.safetensors") for path in (runs[0].path, tmp_path / "run"))
+        for name, weight in one.items():
+            assert float((two[name] - weight).norm()) <= 1e-5 * float(weight.norm()), name
+    assert done.stdout.count("report: ") == 1  # one of them speaks
+
+
 def test_this_process_is_alone_again(runs: tuple[Run, Run]) -> None:
     assert read_json(runs[1].path / "run.json")["status"] == "done"
     assert "RANK" not in os.environ
