@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -132,7 +133,12 @@ def _adapters(layer: nn.Module) -> Adapters:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return {key.removeprefix(PREFIX): value for key, value in load_file(path).items()}
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        fix = "have its stage done again (remove the stage's folder), or fetch it again"
+        raise ModelError(str(path), f"is damaged ({error})", fix) from None
+    return {key.removeprefix(PREFIX): value for key, value in stored.items()}
 
 
 def _taken(stored: dict[str, Tensor], key: str, like: Tensor, path: Path) -> Tensor:

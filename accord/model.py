@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal, TypeAlias, cast
 
 import torch
@@ -213,7 +215,8 @@ def load_policy(
     adapter = lora.find(path, where)
     base = str(adapter.base if adapter else path)
     attention = _attention(load_config(base, where))
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    with _intact(base):
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
     return _adapted(_mended(cast(PreTrainedModel, model), tokenizer), adapter, train, where, seed=seed)
 
 
@@ -233,17 +236,24 @@ def load_scorer(
     adapter = lora.find(path, where)
     config = load_config(path, where)
     config.num_labels = 1
-    model = cast(
-        PreTrainedModel,
-        AutoModelForSequenceClassification.from_pretrained(
-            str(adapter.base if adapter else path),
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=_attention(config),
-        ),
-    )
+    base = str(adapter.base if adapter else path)
+    with _intact(base):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, config=config, dtype=torch.float32, attn_implementation=_attention(config)
+        )
+    model = cast(PreTrainedModel, model)
     _set_head(model, config, adapter, seed)
     return _adapted(_mended(model, tokenizer), adapter, train, where, seed=seed or 0)
+
+
+@contextmanager
+def _intact(path: str) -> Iterator[None]:
+    """Name the model whose files cannot be read."""
+    try:
+        yield
+    except (SafetensorError, EOFError, UnpicklingError) as error:
+        fix = "have its stage done again (remove the stage's folder), or fetch the model again"
+        raise ModelError(path, f"its weights are damaged ({error})", fix) from None
 
 
 def _set_head(model: PreTrainedModel, config: PretrainedConfig, adapter: Adapter | None, seed: int | None) -> None:

@@ -252,7 +252,12 @@ def read_rows(path: Path) -> list[dict[str, JsonValue]]:
     """The rows of a .jsonl file that this package wrote; none where there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except ValueError as error:
+        raise EngineError(
+            str(path), f"is damaged ({error})", "remove its folder to have the stage done again"
+        ) from None
 
 
 def write_folder(path: Path, fill: Callable[[Path], object], *also: type[Exception]) -> None:

@@ -7,11 +7,13 @@ import math
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,13 +23,15 @@ import torch
 from conftest import tiny_llama
 
 from accord.cli import main
+from accord.data.tokenizer import load_tokenizer
 from accord.engine import Engine, Learner, Progress
-from accord.errors import EngineError
+from accord.errors import EngineError, ModelError
 from accord.estimate import mean, ratio
-from accord.model import Roles
+from accord.model import Roles, load_policy, load_scorer
 from accord.recipe import Optim
 from accord.recipe_file import parse
 from accord.run import Run, StageFolder, read_json, read_rows, write_folder, write_json, write_text
+from accord.stages.preference import _kept
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -117,6 +121,31 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes):
         _ = folder.record
     assert str(caught.value).startswith(f"{folder.path}/stage.json: is damaged (")
     assert str(caught.value).endswith("; remove its folder to have the stage done again")
+
+
+@pytest.mark.parametrize("opens", [load_policy, partial(load_scorer, seed=0)])
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_damaged_weights_are_named(base: Path, tmp_path: Path, opens: Callable[..., object], keep: int):
+    shutil.copytree(base, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"model: its weights are damaged .*; have its stage done again"):
+        opens(tmp_path / "model", load_tokenizer(base, "test"), "test")
+
+
+def test_damaged_log_probs_of_the_reference_are_computed_again(tmp_path: Path):
+    torch.save(torch.zeros(5), tmp_path / "ref_logp.pt")
+    assert _kept(tmp_path / "ref_logp.pt", 5) is not None
+    whole = (tmp_path / "ref_logp.pt").read_bytes()
+    for damaged in (b"", whole[:50], whole[: len(whole) // 2]):
+        (tmp_path / "ref_logp.pt").write_bytes(damaged)
+        assert _kept(tmp_path / "ref_logp.pt", 5) is None
+
+
+def test_a_damaged_log_is_named(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(EngineError, match=r"metrics.jsonl: is damaged"):
+        read_rows(tmp_path / "metrics.jsonl")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -67,7 +68,10 @@ def _kept(path: Path, tokens: int) -> Tensor | None:
     """Log-probs that an interrupted run of this very stage has left, if they are complete."""
     if not path.exists():
         return None
-    values = torch.load(path, weights_only=True)
+    try:
+        values = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError):  # damaged: computed again
+        return None
     return values if len(values) == tokens else None
 
 
