@@ -7,13 +7,10 @@ import re
 import time
 from pathlib import Path
 
-from test_run import CONTEXT, ended, start
-
-from accord.run import read_json, read_rows
+from test_run import CONTEXT, content, ended, start
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
 KILLS = 20
-CLOCKS = ("seconds", "tokens_per_second", "time/")
 FEW = {
     "sft": 'data={ source = "accord:demo/chats", limit = 48 } save=2 optim.batch_size=4',
     "reward": 'data={ source = "accord:demo/rankings", limit = 16 } '
@@ -37,17 +34,8 @@ SHRUNK = [
 
 
 def left(out: Path) -> dict[str, object]:
-    """What a run has left, without clocks."""
-    found: dict[str, object] = {}
-    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.parent != out):
-        name = str(path.relative_to(out))
-        if path.name == "metrics.jsonl":
-            found[name] = [{k: v for k, v in row.items() if not k.startswith(CLOCKS)} for row in read_rows(path)]
-        elif path.name == "stage.json":
-            found[name] = {k: v for k, v in read_json(path).items() if not k.startswith(CLOCKS)}
-        else:
-            found[name] = path.read_bytes()
-    return found
+    """What the stages of a run have left."""
+    return content(out, [path for path in out.rglob("*") if path.parent != out])
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path: Path):

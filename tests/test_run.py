@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -331,10 +331,15 @@ def logged(folder: Path) -> int:
 
 
 def results(out: Path) -> dict[str, object]:
-    """What in a run folder must not depend on when it was stopped: bytes of models, logs without clocks and sizes."""
+    """What the stages have left."""
+    return content(out, [path for stage in STOPS for path in (out / stage).rglob("*")])
+
+
+def content(out: Path, paths: Iterable[Path]) -> dict[str, object]:
+    """What in files must not depend on when a run was stopped: bytes of models, logs without clocks and sizes."""
     clocks = ("seconds", "tokens_per_second", "time/")
     found: dict[str, object] = {}
-    for path in sorted(path for stage in STOPS for path in (out / stage).rglob("*") if path.is_file()):
+    for path in sorted(path for path in paths if path.is_file()):
         name = str(path.relative_to(out))
         if path.name == "metrics.jsonl":
             found[name] = [{k: v for k, v in row.items() if not k.startswith(clocks)} for row in read_rows(path)]
