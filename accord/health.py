@@ -31,9 +31,11 @@ class Spikes:
 
     def skips(self, loss: float, norm: float) -> bool:
         """Whether to leave this update out; remembers it."""
+        if not self.limit:
+            return False
         before = list(zip(*self.seen, strict=True))
         self.seen = [*self.seen, (loss, norm)][-WINDOW:]
-        if not self.limit or len(self.seen) <= ENOUGH:
+        if len(self.seen) <= ENOUGH:
             return False
         return any(
             value > fmean(past) + self.limit * pstdev(past) for value, past in zip((loss, norm), before, strict=True)
@@ -51,6 +53,6 @@ def enough_memory(setting: str, value: int) -> Iterator[None]:
         raise EngineError(
             "memory",
             f"there is not enough for {setting} = {value:,} ({str(error).splitlines()[0][:200]})",
-            f"try {setting} = {max(1, value // 2)}; results do not change. Where that is too small already: a smaller "
-            "max_tokens, lora, or a smaller model",
+            f"try {setting} = {max(1, value // 2)}{'; results do not change' if setting.endswith('micro_tokens') else ''}. "
+            "Where that is too small already: a smaller max_tokens, lora, or a smaller model",
         ) from error

@@ -9,6 +9,7 @@ section 3.4). Leaks: a shared run of 13 words (Brown et al. 2020, appendix C), o
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from array import array
@@ -280,8 +281,7 @@ def hashed(word: str) -> int:
 
 def _number(*texts: str) -> int:
     """Texts as one number of 64 bits."""
-    data = "\0".join(texts).encode()
-    return zlib.crc32(data) << 32 | zlib.adler32(data[::-1])
+    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest(), "big")
 
 
 def _mixed(columns: Hashes) -> Hashes:
