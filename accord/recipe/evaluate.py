@@ -1,0 +1,50 @@
+"""The evaluate stage."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from accord.recipe.base import Positive, Section, one_of
+from accord.recipe.policy import Rewards
+from accord.recipe.training import Sources, Stage
+
+
+class Sampling(Section):
+    """How an evaluation samples."""
+
+    max_new_tokens: Positive = 128
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the sampled answers; each prompt is also answered greedily."""
+
+
+class Evaluate(Stage):
+    """Any number of models, side by side on the same prompts."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the table = hub id, folder or `@stage`."""
+    baseline: str = ""
+    """The model that win rate and KL refer to; unset means the first."""
+    data: Sources
+    """Prompts; where records bring an answer, perplexity is measured on it."""
+    rewards: Rewards = {}
+    """What judges the answers: held-out reward models or functions."""
+    suites: list[str] = ["prompts"]
+    """Names under which results are reported: `prompts`, or a function of yours (`file.py:fn`)."""
+    sampling: Sampling = Sampling()
+    curves: dict[str, str] = {}
+    """Name = `@stage` of policy stages with `checkpoints`: reward and gold of each over KL, in curves.json."""
+    best_of: int = Field(default=0, ge=0)
+    """Beside each curve, best-of-n from where the policy started, for n up to this (0 = none)."""
+    max_tokens: Positive | None = None
+    """Longest prompt with its answer, in tokens; unset takes the models' context."""
+    micro_tokens: Positive = 4096
+    """Token budget of one forward pass."""
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        object.__setattr__(self, "baseline", self.baseline or next(iter(self.models)))
+        one_of("baseline", self.baseline, list(self.models))
+        return self
