@@ -17,12 +17,14 @@ from accord.data.records import (
     Meta,
     Pair,
     Ranking,
+    Rating,
     Record,
     Text,
     as_example,
     as_pair,
     as_prompt,
     as_ranking,
+    as_ratings,
     bucket,
 )
 from accord.data.sources import read_all
@@ -149,6 +151,24 @@ def rankings(
                 row.extra = {"rank": rank, "share": 1 / comparisons}
             found.append(group)
             kept.append(ranking)
+    return _some(found, loaded, where), kept
+
+
+def ratings(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+) -> tuple[list[Group], list[Rating]]:
+    """A group of one row for each rated answer, which knows its `label`; and the ratings that were kept."""
+    every = [rating for record in loaded.records for rating in as_ratings(record, where)]
+    rows = answered(tokenizer, [rating.prompt for rating in every], [rating.response for rating in every])
+    found: list[Group] = []
+    kept: list[Rating] = []
+    for rating, row in zip(every, rows, strict=True):
+        if len(row) > limits.max_tokens:
+            loaded.dropped.add("too_long", f"{len(row)} tokens, {limits.max_tokens} allowed: {show(rating.prompt)}")
+            continue
+        row.extra = {"label": float(rating.label)}
+        found.append([row])
+        kept.append(rating)
     return _some(found, loaded, where), kept
 
 

@@ -144,3 +144,15 @@ def as_ranking(record: Record, where: str) -> Ranking:
     raise DataError(
         where, f"a {type(record).__name__} does not go with rankings", "give rankings, or pairs without prob and weight"
     )
+
+
+def as_ratings(record: Record, where: str) -> list[Rating]:
+    """Answers judged one by one; of a pair the chosen one is good and the rejected one bad."""
+    if isinstance(record, Rating):
+        return [record]
+    if isinstance(record, Pair):
+        both = ((record.chosen, True), (record.rejected, False))
+        return [Rating(prompt=record.prompt, response=text, label=label) for text, label in both]
+    raise DataError(
+        where, f"a {type(record).__name__} is no rating", "give rows with prompt, response and label, or pairs"
+    )
