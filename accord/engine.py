@@ -126,11 +126,13 @@ class Engine:
 
     def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
         """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
-        groups = [
-            {"params": own_parameters(model), "role": name, "peak": peak, "lr": peak}
-            for name, model in roles.named_children()
-            for peak in [(peaks or {}).get(name, optim.lr)]
-        ]
+        groups: list[dict[str, object]] = []
+        seen: set[int] = set()
+        for name, model in roles.named_children():
+            weights = [weight for weight in own_parameters(model) if id(weight) not in seen]
+            seen |= {id(weight) for weight in weights}  # a head on the policy's trunk: the trunk is the policy's
+            peak = (peaks or {}).get(name, optim.lr)
+            groups.append({"params": weights, "role": name, "peak": peak, "lr": peak})
         optimizer = _optimizer(groups, optim)
         if processes.count() < self.accelerator.num_processes:  # alone for now: nobody to exchange gradients with
             module = self.accelerator.prepare_model(roles, evaluation_mode=True)
@@ -192,14 +194,18 @@ class Engine:
                     _add(totals, f"{prefix}loss", total.detach() * weight)
                 for name, (value, unit) in loss.reported().items():
                     _add(totals, prefix + name, value.detach() * (weight / counts[unit]))
+                for name, value in loss.extremes.items():
+                    _stretch(totals, prefix + name, value)
                 # Data-parallel wrappers average gradients over processes; the sum is wanted.
                 self.accelerator.backward(total * (weight * part.weight * processes.count()))
 
     def _sum(self, totals: dict[str, Tensor]) -> dict[str, float]:
         """Numbers added up over the processes, fetched from the device in one go."""
         stacked = torch.stack([value.float() for value in totals.values()])
-        summed = stacked if processes.count() == 1 else cast(Tensor, self.accelerator.reduce(stacked, "sum"))
-        return dict(zip(totals, summed.tolist(), strict=True))
+        if processes.count() == 1:
+            return dict(zip(totals, stacked.tolist(), strict=True))
+        every = cast(Tensor, self.accelerator.gather(stacked[None])).T.tolist()  # a row for each name
+        return {name: reduction(name)(values) for name, values in zip(totals, every, strict=True)}
 
     # ------------------------------------------------------------------------------------------------------ inference
 
@@ -360,6 +366,17 @@ def schedule(optim: Optim, step: int, total: int) -> float:
 
 def _add(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
     totals[name] = totals[name] + value if name in totals else value
+
+
+def _stretch(totals: dict[str, Tensor], name: str, value: Tensor) -> None:
+    """Keep the larger, or the smaller, of two extremes."""
+    further = torch.maximum if name.endswith("_max") else torch.minimum
+    totals[name] = further(totals[name], value) if name in totals else value
+
+
+def reduction(name: str) -> Callable[[list[float]], float]:
+    """How shares of a number become one: extremes by their names, sums else."""
+    return max if name.endswith("_max") else min if name.endswith("_min") else sum
 
 
 def _deal(micros: list[Tensor], processes: int) -> list[list[tuple[Tensor, float]]]:

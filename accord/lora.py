@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.hub import cached_file
 
@@ -212,8 +212,9 @@ def bind(model: PreTrainedModel, name: str) -> PreTrainedModel:
     return model
 
 
-def scorer_on(trunk: PreTrainedModel, config: PretrainedConfig, name: str) -> PreTrainedModel:
-    """A sequence classifier around the trunk of another model, run with adapter `name`; its head is new, at 0."""
+def scorer_on(trunk: PreTrainedModel, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A sequence classifier around the trunk of another model; its head is new, at 0."""
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
     with torch.device("meta"):
         made = AutoModelForSequenceClassification.from_config(
             config, attn_implementation=trunk.config._attn_implementation
@@ -223,7 +224,7 @@ def scorer_on(trunk: PreTrainedModel, config: PretrainedConfig, name: str) -> Pr
     head = nn.Linear(made.score.in_features, 1, bias=False, device=trunk.device)
     nn.init.zeros_(head.weight)
     made.score = head
-    return bind(cast(PreTrainedModel, made.eval()), name)
+    return cast(PreTrainedModel, made.eval())
 
 
 def same_base(model: PreTrainedModel, path: str | Path) -> bool:

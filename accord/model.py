@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,7 +34,7 @@ SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
-Output: TypeAlias = Literal["logp", "entropy", "score"]
+Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "score"]
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,17 @@ class Roles(nn.Module):
     def forward(self, batch: Batch, outputs: Sequence[Output]) -> dict[str, Tensor]:
         """The outputs asked for, each [B, T] float32."""
         found: dict[str, Tensor] = {}
+        hidden: list[Tensor] = []  # of the policy's trunk, where a head for scores stands on it too
         if "logp" in outputs or "entropy" in outputs:
             assert self.policy is not None
-            found |= token_outputs(self.policy, batch, entropy="entropy" in outputs)
+            shares = self.scorer is not None and _one_trunk(self.policy, self.scorer)
+            with _kept(cast(nn.Module, self.policy.base_model), hidden) if shares else nullcontext():
+                found |= token_outputs(
+                    self.policy, batch, entropy="entropy" in outputs, entropy_grad="entropy_grad" in outputs
+                )
         if "score" in outputs:
             assert self.scorer is not None
-            found["score"] = token_scores(self.scorer, batch)
+            found["score"] = token_scores(self.scorer, batch, hidden[0] if hidden else None)
         return found
 
 
@@ -116,13 +121,15 @@ def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return logits / batch.temperature if batch.temperature != 1.0 else logits
 
 
-def token_outputs(model: PreTrainedModel, batch: Batch, *, entropy: bool) -> dict[str, Tensor]:
-    """`logp` and, if asked for, `entropy`, each [B, T]."""
+def token_outputs(
+    model: PreTrainedModel, batch: Batch, *, entropy: bool, entropy_grad: bool = False
+) -> dict[str, Tensor]:
+    """`logp` and, if asked for, `entropy`, each [B, T]; of the entropy a gradient only with `entropy_grad`."""
     everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
     picked = everything.gather(1, batch.tokens[batch.train][:, None])[:, 0]
     found = {"logp": _scatter(picked, batch)}
     if entropy:
-        with torch.no_grad():
+        with nullcontext() if entropy_grad else torch.no_grad():
             found["entropy"] = _scatter(-(everything.exp() * everything).sum(1), batch)
     return found
 
@@ -136,24 +143,39 @@ def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -
     return _scatter((ours.exp() * (ours - theirs)).sum(1), batch)
 
 
-def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The scalar head's value after every token, [B, T] float32.
+def token_scores(model: PreTrainedModel, batch: Batch, hidden: Tensor | None = None) -> Tensor:
+    """The scalar head's value after every token, [B, T] float32, from its trunk's `hidden` states where they are at hand.
 
     Plain transformers returns the head at one token only; a hook keeps all of them.
     """
     kept: list[Tensor] = []
-
-    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(output)
-
     shared = shared_of(model, batch)
-    handle = score_head(model).register_forward_hook(keep)
-    try:
-        model(**inputs_of(model, batch, shared), use_cache=False)
-    finally:
-        handle.remove()
+    if hidden is not None:
+        kept.append(score_head(model)(hidden))
+    else:
+        with _kept(score_head(model), kept):
+            model(**inputs_of(model, batch, shared), use_cache=False)
     scores = kept[0][..., 0].float()
     return shared.rows(scores) if shared else scores
+
+
+def _one_trunk(policy: PreTrainedModel, scorer: PreTrainedModel) -> bool:
+    """Whether a scorer is a head on the policy itself, and not a view of its trunk with another adapter."""
+    return scorer.base_model is policy.base_model and lora.name_of(scorer) is None
+
+
+@contextmanager
+def _kept(module: nn.Module, outputs: list[Tensor]) -> Iterator[None]:
+    """Keep what a module returns (of several things the first) in `outputs`."""
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor | Sequence[Tensor]) -> None:
+        outputs.append(output if isinstance(output, Tensor) else output[0])
+
+    handle = module.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _scatter(values: Tensor, batch: Batch) -> Tensor:
@@ -316,11 +338,10 @@ def scorer_beside(
     if not lora.same_base(model, adapter.base if adapter else path):
         return load_scorer(path, tokenizer, where, seed=None, train=train)
     config = load_config(path, where)
-    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
     name = lora.spare_name(model)
     if adapter or train:
         lora.attach(model, name, adapter or lora.new(model, cast(Lora, train)))
-    scorer = lora.scorer_on(model, config, name)
+    scorer = lora.bind(lora.scorer_on(model, config, tokenizer), name)
     _set_head(scorer, config, adapter, None)
     for weight in lora.own_parameters(scorer):
         weight.requires_grad_(train is not None)

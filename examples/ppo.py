@@ -88,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         reward = token_rewards(shaped, old.logp, ref.logp, batch.train, kl=args.kl)
         advantage = gae(reward, value, batch.train, gamma=args.gamma, lam=args.lam)
         returns = advantage + value
-        batch.extra = {
+        batch.extra |= {
             "old_logp": old.logp,
+            "ref_logp": ref.logp,
             "old_value": value,
             "return": returns,
             "advantage": whiten(advantage, batch.train),  # over the whole rollout batch, before it is split

@@ -54,10 +54,10 @@ def noise(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def sums_of(loss: Loss, unit: Unit) -> dict[str, float]:
-    """All sums of a loss, which are to be averaged over one unit."""
+def sums_of(loss: Loss, *units: Unit) -> dict[str, float]:
+    """All sums of a loss, which are to be averaged over these units."""
     sums = {name: (value, of) for name, (value, of, _) in loss.terms.items()} | loss.metrics
-    assert {of for _, of in sums.values()} == {unit}
+    assert {of for _, of in sums.values()} == set(units)
     return {name: value.item() for name, (value, _) in sums.items()}
 
 
@@ -104,7 +104,14 @@ def ppo_by_hand(
     columns: dict[str, Array], *, clip: float, value_coef: float, value_clip: float, policy_coef: float
 ) -> tuple[dict[str, float], Array, Array]:
     """The sums over tokens, and the gradients of the whole loss by log-prob and by score."""
-    names = ("policy/loss", "value/loss", "policy/clip_fraction", "policy/approx_kl", "policy/entropy")
+    names = (
+        "policy/loss",
+        "value/loss",
+        "policy/clip_fraction",
+        "value/clip_fraction",
+        "policy/approx_kl",
+        "policy/entropy",
+    )
     sums = dict.fromkeys(names, 0.0)
     by_logp, by_score = np.zeros((6, 12)), np.zeros((6, 12))
     for row, (start, end) in enumerate(SPANS):
@@ -122,6 +129,7 @@ def ppo_by_hand(
             if 0 < value_clip < abs(value - at["old_value"]):
                 near = at["old_value"] + math.copysign(value_clip, value - at["old_value"])
                 if (near - at["return"]) ** 2 > far:
+                    sums["value/clip_fraction"] += 1
                     far, slope = (near - at["return"]) ** 2, 0.0
             sums["value/loss"] += far / 2
             by_score[row, t - 1] = value_coef * slope
@@ -140,6 +148,7 @@ def test_ppo_is_the_plain_loop(train: Tensor, clip: float, value_clip: float, po
     columns["old_logp"] = (noise(6, 12, seed=15) - 2) * keep
     columns["logp"] = (columns["old_logp"] + 0.4 * noise(6, 12, seed=16)) * keep
     columns["entropy"] = noise(6, 12, seed=17).abs() * keep
+    columns["valued"] = keep
     settings = {"clip": clip, "value_coef": 0.3, "value_clip": value_clip, "policy_coef": policy_coef}
     sums, by_logp, by_score = ppo_by_hand({name: x.numpy().copy() for name, x in columns.items()}, **settings)
     assert 0 < sums["policy/clip_fraction"] < train.sum()
@@ -148,7 +157,9 @@ def test_ppo_is_the_plain_loop(train: Tensor, clip: float, value_clip: float, po
     logp, score = columns["logp"].requires_grad_(), columns["score"].requires_grad_()
     batch = Batch(torch.ones(6, 12).long(), torch.ones(6, 12).bool(), train, torch.arange(6), columns)
     loss = ppo(Outputs({"logp": logp, "entropy": columns["entropy"], "score": score}), batch, **settings)
-    assert sums_of(loss, "token") == pytest.approx(sums, rel=1e-6)
+    assert sums_of(loss, "token", "value") == pytest.approx(sums, rel=1e-6)
+    ratio = (columns["logp"] - columns["old_logp"]).detach().exp()[train]
+    assert loss.extremes == {"policy/ratio_max": ratio.max(), "policy/ratio_min": ratio.min()}
     sum(weight * value for value, _, weight in loss.terms.values()).backward()
     np.testing.assert_allclose(logp.grad.numpy(), by_logp, rtol=0, atol=1e-6)
     np.testing.assert_allclose(score.grad.numpy(), by_score, rtol=0, atol=1e-6)

@@ -20,6 +20,7 @@ from accord.data.dropped import Dropped
 from accord.data.records import Message, bucket, conversation
 from accord.data.sources import read
 from accord.errors import RecipeError
+from accord.objectives.kl import adapted
 from accord.recipe import RewardTerm, Source, Table
 from accord.recipe_file import parse
 from accord.run import Run, read_json, read_rows
@@ -28,7 +29,6 @@ from accord.score import Score, combine, from_function, part_name
 from accord.score.model import combine_members
 from accord.stages import run as run_recipe
 from accord.stages.fit import Step
-from accord.stages.policy import kl_correction
 
 HELD = {"source": "accord:demo/choose", "limit": 12}
 
@@ -170,8 +170,8 @@ def test_beta_follows_its_target(made: Run) -> None:
     for i in range(len(beta) - 1):
         error = min(max(kl[i] / 0.5 - 1, -0.2), 0.2)
         assert beta[i + 1] == pytest.approx(beta[i] * (1 + error * 8 / 100))
-    assert kl_correction(6.0, 6.0, 10_000, 64) == 1
-    assert kl_correction(60.0, 6.0, 10_000, 64) == pytest.approx(1 + 0.2 * 64 / 10_000)
+    assert adapted(2.0, 6.0, target=6.0, horizon=10_000, rollouts=64) == 2
+    assert adapted(2.0, 60.0, target=6.0, horizon=10_000, rollouts=64) == pytest.approx(2 * (1 + 0.2 * 64 / 10_000))
 
 
 def test_results_can_be_recounted_from_the_answers(made: Run) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft
+from accord.recipe import KINDS, PARAMS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft
 from accord.recipe_file import dump, load, parse
 
 TEXT = """
@@ -106,7 +106,7 @@ MISTAKES: list[tuple[str, object, str]] = [
      ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty"),
     ("stage ppo eval_rewards", {"f.py:g": {"combin": 1}},
      ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty"),
-    ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: clip, kl, "),
+    ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: preset, kl, "),
     ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
     ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
     ("stage ev sampling temprature", 1, ": unknown key 'temprature'; did you mean 'temperature'?; known: "),
@@ -313,6 +313,10 @@ COMMON = (
 )
 LORA = "lora.alpha lora.dropout lora.r lora.targets"
 REWARDS = "rewards.combine rewards.penalty rewards.weight"
+POLICY = (
+    "bessel entropy epochs kl kl_budget kl_control kl_end kl_estimator kl_horizon kl_in kl_level kl_rate kl_stop "
+    "kl_target length_penalty logp_temperature missing_eos missing_eos_how preset reward_clip reward_norm whiten"
+)
 # Options are a promise: whoever adds, renames or removes one changes this list too.
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
@@ -321,9 +325,7 @@ OPTIONS = {
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
-    "params.clip params.critic params.critic_lr params.critic_warmup "
-    "params.epochs params.gamma params.kl params.kl_budget params.kl_horizon params.kl_target params.lam "
-    "params.missing_eos params.value_clip params.value_coef params.whiten reference rollout.batch_size "
+    f"{' '.join(f'params.{name}' for name in POLICY.split())} patience reference rollout.batch_size "
     "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
     "evaluate": f"{DATA} {REWARDS} baseline best_of curves kind max_tokens micro_tokens models sampling.max_new_tokens "
     "sampling.temperature seed suites",
@@ -355,6 +357,19 @@ def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "trackers", "stage"]
     assert options(Compute) == ["device", "precision", "processes", "threads"]
     assert options(DpoParams) == ["beta", "sft"]
+
+
+PARAMS_OF = {
+    "ppo": f"{POLICY} clip critic critic_lr critic_warmup gamma lam score_at value_clip value_coef whiten_rewards",
+    "rloo": f"{POLICY} clip",
+    "grpo": f"{POLICY} clip length std",
+    "reinforce": POLICY,
+}
+
+
+@pytest.mark.parametrize("objective", PARAMS["policy"])
+def test_the_params_of_every_policy_objective(objective: str):
+    assert options(PARAMS["policy"][objective]) == sorted(PARAMS_OF[objective].split())
 
 
 def test_recipes_are_checked_without_torch():

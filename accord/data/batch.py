@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Unit: TypeAlias = Literal["token", "row", "pair", "group"]
+Unit: TypeAlias = Literal["token", "row", "pair", "group", "value"]
 
 
 @dataclass
@@ -51,9 +51,15 @@ class Batch:
         return values[0::2], values[1::2]
 
     def counts(self) -> dict[Unit, int]:
-        """How many there are of each unit that a loss can be averaged over."""
-        groups = int(self.group.unique().numel())
-        return {"token": int(self.train.sum()), "row": len(self), "pair": len(self) // 2, "group": groups}
+        """How many there are of each unit that a loss can be averaged over: a row counts if anything in it is trained, a value
+        where a critic learns one (`valued`)."""
+        return {
+            "token": int(self.train.sum()),
+            "row": int(self.train.any(1).sum()),
+            "pair": len(self) // 2,
+            "group": int(self.group.unique().numel()),
+            "value": int(self.extra["valued"].sum()) if "valued" in self.extra else 0,
+        }
 
     @property
     def left_padded(self) -> bool:

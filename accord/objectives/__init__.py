@@ -24,10 +24,14 @@ Term: TypeAlias = tuple[Tensor, Unit, float]  # the same, and its weight in the 
 
 @dataclass(frozen=True)
 class Loss:
-    """Named terms of a loss, and metrics beside it: sums over the units of one micro-batch."""
+    """Named terms of a loss, and metrics beside it: sums over the units of one micro-batch.
+
+    `extremes` are the largest (`..._max`) or smallest (`..._min`) of something.
+    """
 
     terms: dict[str, Term]
     metrics: dict[str, Sum] = field(default_factory=dict)
+    extremes: dict[str, Tensor] = field(default_factory=dict)
 
     def reported(self) -> dict[str, Sum]:
         """What is to be averaged and shown beside the loss: metrics, and the terms where there is more than one."""
@@ -73,13 +77,15 @@ def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:
     return found if isinstance(found, Objective) else Objective(cast(Callable[..., Loss], found))
 
 
+def keywords(chosen: Objective) -> dict[str, inspect.Parameter]:
+    """The parameters of an objective, by name."""
+    every = inspect.signature(chosen.function).parameters
+    return {name: parameter for name, parameter in every.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
 def check_params(chosen: Objective, params: dict[str, object], where: str) -> None:
     """RecipeError unless `params` fit the objective's signature."""
-    allowed = {
-        name: parameter
-        for name, parameter in inspect.signature(chosen.function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    allowed = keywords(chosen)
     for name in params:
         if name not in allowed:
             raise RecipeError(f"{where}.{name}", f"objective '{chosen.name}' has no such parameter",

@@ -5,37 +5,61 @@ Reading a recipe file is recipe_file.py. Nothing heavier than pydantic is import
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from accord.recipe import policy_params
 from accord.recipe.base import Section, Table, one_of, unknown
 from accord.recipe.evaluate import Evaluate, Sampling
 from accord.recipe.likelihood import Pretrain, Sft, Shape
-from accord.recipe.policy import Mix, Policy, PpoParams, Rewards, RewardTerm, RolloutParams
-from accord.recipe.preference import DpoParams, Preference
+from accord.recipe.policy import Mix, Policy, PolicyOptim, Rewards, RewardTerm, RolloutParams
+from accord.recipe.policy_params import (
+    Estimator,
+    GrpoParams,
+    Length,
+    Level,
+    OwnParams,
+    PolicyParams,
+    PpoParams,
+    ReinforceParams,
+    RlooParams,
+)
+from accord.recipe.preference import DpoParams, Preference, PreferenceOptim
 from accord.recipe.reward import Reward
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
 
 __all__ = [
     "KINDS",
+    "PARAMS",
     "AnyStage",
     "Compute",
     "DpoParams",
+    "Estimator",
     "Evaluate",
     "Fitted",
+    "GrpoParams",
     "Held",
+    "Length",
+    "Level",
     "Lora",
     "Mix",
     "Optim",
+    "OwnParams",
     "Policy",
+    "PolicyOptim",
+    "PolicyParams",
     "PpoParams",
     "Preference",
+    "PreferenceOptim",
     "Pretrain",
     "Recipe",
+    "ReinforceParams",
     "Reward",
     "RewardTerm",
     "Rewards",
+    "RlooParams",
     "RolloutParams",
     "Sampling",
     "Section",
@@ -58,6 +82,11 @@ KINDS: dict[str, type[Stage]] = {
     "preference": Preference,
     "policy": Policy,
     "evaluate": Evaluate,
+}
+
+PARAMS: dict[str, Mapping[str, type[Section]]] = {  # by kind and objective, the default first
+    "preference": {"dpo": DpoParams},
+    "policy": policy_params.PARAMS,
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from accord.recipe.base import Positive, Probability, Section, as_table
+from accord.recipe.base import Positive, Section, Table, as_table, one_of
+from accord.recipe.policy_params import PARAMS, PRESETS, OwnParams, PolicyParams, PpoParams
 from accord.recipe.training import Lora, Optim, Sources, Trained
 
 
@@ -27,41 +28,6 @@ class RewardTerm(Section):
 
 
 Rewards: TypeAlias = dict[str, Annotated[RewardTerm, as_table("weight")]]
-
-
-class PpoParams(Section):
-    """Params of objective `ppo` (Schulman et al. 2017; Ziegler et al. 2019)."""
-
-    clip: float = Field(default=0.2, gt=0)
-    """Range of the probability ratio outside of which it earns nothing more."""
-    kl: float = Field(default=0.05, ge=0)
-    """Weight beta of the per-token KL penalty in the reward; with `kl_target`, its first value."""
-    kl_target: float | None = Field(default=None, gt=0)
-    """Nats per answer that an adaptive beta steers to; unset keeps beta fixed."""
-    kl_horizon: Positive = 10_000
-    """Rollouts over which an adaptive beta reacts."""
-    kl_budget: float | None = Field(default=None, gt=0)
-    """Largest KL, in nats per answer on held-out prompts, that a kept checkpoint may have."""
-    gamma: Probability = 1.0
-    """Discount per token."""
-    lam: Probability = 0.95
-    """Lambda of generalised advantage estimation."""
-    value_coef: float = Field(default=0.1, ge=0)
-    """Weight of the value loss."""
-    value_clip: float = Field(default=0.2, ge=0)
-    """Range around the old value in which the new one is trusted; 0 switches value clipping off."""
-    critic: str = "reward"
-    """What the critic starts from: `reward` (the first reward model), `policy` (its trunk, new head), or a model."""
-    critic_lr: float | None = Field(default=None, gt=0)
-    """Learning rate of the critic; unset means the policy's."""
-    critic_warmup: int = Field(default=0, ge=0)
-    """Rollout batches in which only the critic learns."""
-    missing_eos: float = Field(default=1.0, ge=0)
-    """Subtracted from the score of an answer that did not end."""
-    whiten: bool = True
-    """Shift and scale advantages to mean 0 and (population) variance 1 over the rollout batch."""
-    epochs: Positive = 2
-    """Passes over each rollout batch."""
 
 
 class RolloutParams(Section):
@@ -99,7 +65,8 @@ class Policy(Trained):
     """Reinforcement learning on sampled answers."""
 
     kind: Literal["policy"] = "policy"
-    objective: Literal["ppo"] = "ppo"
+    objective: str = "ppo"
+    """`ppo`, `rloo`, `grpo`, `reinforce`, or a function of yours, `my_loss.py:my_loss`."""
     rewards: Rewards = Field(min_length=1)
     """What is optimised: reward models (`@reward`, folders) and functions (`file.py:fn`), with weights."""
     eval_rewards: Rewards = {}
@@ -108,11 +75,49 @@ class Policy(Trained):
     """The frozen reference; unset means `model` as it enters the stage."""
     checkpoints: bool = False
     """Keep the policy of every evaluation on `eval_data` in `checkpoints/<step>/`, for curves over training."""
-    params: PpoParams = PpoParams()
+    params: SerializeAsAny[PolicyParams] = Field(default=PpoParams(), validate_default=True)
+    """Params of the objective."""
+    patience: Positive | None = None
+    """Stop after this many evaluations in a row without a better checkpoint; unset trains to the end."""
     rollout: RolloutParams = RolloutParams()
     mix: Annotated[Mix, as_table("data")] | None = None
     """Data to learn from beside the reward."""
     optim: PolicyOptim = PolicyOptim()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Table) -> Table:
+        """What a preset says, wherever the recipe says nothing."""
+        params = given.get("params")
+        name = params.get("preset") if isinstance(params, dict) else None
+        if not isinstance(name, str) or name not in PRESETS:
+            return given
+        return given | {key: _filled(given.get(key), table) for key, table in PRESETS[name].items()}
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, objective: str) -> str:
+        if ".py:" not in objective:
+            one_of("objective", objective, list(PARAMS), 'or a function of yours, "file.py:fn"')
+        return objective
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _fit(cls, params: object, info: ValidationInfo) -> PolicyParams:
+        section = PARAMS.get(info.data.get("objective", "ppo"), OwnParams)
+        if isinstance(params, PolicyParams):
+            params = params.model_dump(exclude_unset=True)
+        return section.model_validate(params)
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        if self.params.advantage in {"leave_one_out", "group"} and self.rollout.group_size < 2:
+            raise ValueError(
+                f"objective '{self.objective}' compares answers to one prompt: rollout.group_size must be at least 2"
+            )
+        if self.lora and isinstance(self.params, PpoParams) and self.params.critic == "trunk":
+            raise ValueError('with lora the critic shares the frozen weights anyway: params.critic = "policy"')
+        return self
 
     @field_validator("lora")
     @classmethod
@@ -122,3 +127,10 @@ class Policy(Trained):
                 "dropout must be 0 in a policy stage: what is updated would not be the policy that sampled"
             )
         return lora
+
+
+def _filled(given: JsonValue, defaults: Table) -> JsonValue:
+    """A table with defaults where it says nothing; what is no table is left for its own mistake."""
+    if given is None:
+        return defaults
+    return {**defaults, **given} if isinstance(given, dict) else given

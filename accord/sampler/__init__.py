@@ -46,9 +46,17 @@ class Sampler(Protocol):
         ...
 
 
-def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float) -> Batch:
-    """Prompt and sampled answer of each rollout; the answer is what is trained."""
-    rows = [Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts]
+def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float, *, after_end: bool = False) -> Batch:
+    """Prompt and sampled answer of each rollout; the answer is what is trained.
+
+    `valued` marks what a critic judges: the answer, and with `after_end` one place more after an end token.
+    """
+    rows: list[Row] = []
+    for rollout in rollouts:
+        start, more = len(rollout.prompt_tokens), int(after_end and rollout.finish == "stop")
+        tokens = rollout.prompt_tokens + rollout.tokens + [pad] * more
+        train = [False] * start + [True] * len(rollout.tokens) + [False] * more
+        rows.append(Row(tokens, train, {"valued": [0.0] * start + [1.0] * (len(tokens) - start)}))
     batch = collate([[row] for row in rows], pad)
     batch.temperature = temperature
     return batch

@@ -25,8 +25,8 @@ from accord.run import write_json
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Scorer
+from accord.stages.actors import open_rewards
 from accord.stages.fit import Context
-from accord.stages.policy import open_rewards
 from accord.suites import Suite
 
 

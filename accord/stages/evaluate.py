@@ -21,9 +21,9 @@ from accord.run import append, remove, write_json
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score
+from accord.stages.actors import open_rewards
 from accord.stages.curves import trace
 from accord.stages.fit import Context, note_data
-from accord.stages.policy import open_rewards
 from accord.suites import Suite, resolve
 
 

@@ -20,7 +20,7 @@ from accord.console import Progress as Line
 from accord.console import say
 from accord.data.batch import Batch, Group, collate, order, step_count
 from accord.data.prepare import Limits, Loaded
-from accord.engine import Engine, Learner, Part, Progress, schedule
+from accord.engine import Engine, Learner, Part, Progress, reduction, schedule
 from accord.errors import Interrupted
 from accord.health import NotFinite
 from accord.model import Roles, context_of, load_config
@@ -84,6 +84,7 @@ class Step:
     numbers: dict[str, float] = field(default_factory=dict)
     params: dict[str, object] = field(default_factory=dict)  # on top of the stage's
     mix: list[Part] = field(default_factory=list)  # one beside each batch, or none
+    enough: Callable[[dict[str, float]], bool] | None = None  # after an update with such numbers, leave out the rest
 
 
 Evaluation: TypeAlias = Callable[[int], dict[str, float]]
@@ -102,9 +103,10 @@ def fit(
     total: int,
     progress: Progress,
     evaluate: Evaluation | None = None,
+    done: Callable[[], bool] = lambda: False,
     tags: dict[str, int] | None = None,
 ) -> None:
-    """Train until `total` steps are done: update, log, evaluate, save. `tags` go into every line of metrics.jsonl.
+    """Train until `total` steps or all is `done`: update, log, evaluate, save. `tags` go into every line of metrics.jsonl.
 
     Raises Interrupted, with the state saved, when the process is told to stop.
     """
@@ -114,7 +116,7 @@ def fit(
     wanted = every <= total or isinstance(stage, Policy)  # whose start is a candidate for the checkpoint to keep
     if evaluate and progress.step == 0 and wanted:
         _log(context, 0, evaluate(0), tags)
-    while progress.step < total:
+    while progress.step < total and not done():
         began = time.perf_counter()
         step = next(steps)
         updating = time.perf_counter()
@@ -223,7 +225,16 @@ def _update(
             kept = {"batch": vars(batch), "mix": vars(part.batch) if part else None}
             write_file(path, lambda draft, kept=kept: torch.save(kept, draft))
             raise NotFinite(context.where, *map(str, error.args[1:]), f"the batch is in {path}") from None
-    return {name: sum(numbers[name] for numbers in found) / len(found) for name in found[0]} | {"lr": lr}
+        if step.enough and step.enough(found[-1]):
+            break
+    left_out = {"updates": float(len(found))} if step.enough else {}
+    return {name: _over([numbers[name] for numbers in found], name) for name in found[0]} | left_out | {"lr": lr}
+
+
+def _over(values: list[float], name: str) -> float:
+    """A number of one step from those of its updates: the mean, or the extreme."""
+    found = reduction(name)(values)
+    return found if name.endswith(("_max", "_min")) else found / len(values)
 
 
 def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str, int] | None) -> None:

@@ -1,4 +1,4 @@
-"""PPO: sample answers, score them, give every token its credit, update policy and critic on them.
+"""PPO and its relatives: sample answers, score them, give every token its credit, update the policy on them.
 
 The algorithm reads from `rollout_steps` downwards; `examples/ppo.py` is the same on one page.
 """
@@ -7,53 +7,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import astuple, replace
 from typing import cast
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from accord.console import say
 from accord.data import prepare
-from accord.data.batch import Batch, Group, collate, minibatches, order, step_count
+from accord.data.batch import Group, collate, minibatches, order, step_count
 from accord.data.prepare import Asked, Loaded
 from accord.data.records import Text
-from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
-from accord.engine import Engine, Learner, Part, Progress, seed_all
+from accord.data.tokenizer import load_tokenizer, pad_id
+from accord.engine import Part, Progress, seed_all
 from accord.errors import RecipeError
 from accord.estimate import mean
-from accord.model import Roles, load_policy, policy_beside, save_model, score_head, scorer_beside
-from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
+from accord.model import save_model
+from accord.objectives import Objective, check_params, keywords, resolve
+from accord.objectives.kl import adapted, multiplied, scheduled
 from accord.objectives.likelihood import sft
-from accord.objectives.policy import before, ppo
-from accord.recipe import Policy, PpoParams, Rewards
+from accord.objectives.policy import OBJECTIVES
+from accord.recipe import Policy, PolicyParams, PpoParams
 from accord.sampler import Ask, Rollout, as_batch
-from accord.sampler.local import LocalSampler
-from accord.score import Score, Scorer, combine
-from accord.score.model import normalisation, open_reward
+from accord.score import Score
+from accord.stages.actors import Actors, load_actors
+from accord.stages.credit import Moments, credit
 from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept
-
-
-@dataclass
-class Actors:
-    """Everything that takes part in policy optimisation."""
-
-    learner: Learner  # policy and critic
-    policy: PreTrainedModel
-    critic: PreTrainedModel
-    reference: PreTrainedModel
-    sampler: LocalSampler
-    reward: Scorer  # what is optimised
-    judge: Scorer  # what chooses the checkpoint
-    tokenizer: PreTrainedTokenizerBase
 
 
 def run(context: Context, stage: Policy) -> None:
     """Optimise the policy on its rewards; leaves in `model/` the best checkpoint on held-out prompts within the KL budget."""
-    engine, params = context.engine, stage.params
+    engine = context.engine
+    objective = open_objective(stage, context.where)
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
@@ -80,37 +66,68 @@ def run(context: Context, stage: Policy) -> None:
         keep_best(context, stage, actors, progress, step, numbers)
         return {f"eval/{name}": value for name, value in numbers.items()}
 
+    def done() -> bool:
+        return stage.patience is not None and cast(int, progress.memory.get("stale", 0)) >= stage.patience
+
     prompts_per_step = stage.rollout.batch_size // stage.rollout.group_size
+    total = step_count(len(asked), prompts_per_step, epochs=stage.optim.epochs, steps=stage.optim.steps)
+    mix = mixed(context, stage, path, tokenizer)
     fit(
         context,
         actors.learner,
-        rollout_steps(context, stage, actors, asked, progress, mixed(context, stage, path, tokenizer)),
-        ppo,
-        params={"clip": params.clip, "value_coef": params.value_coef, "value_clip": params.value_clip},
+        rollout_steps(context, stage, actors, asked, progress, mix, total=total, takes=keywords(objective).keys()),
+        objective,
+        params=loss_params(objective, stage),
         stage=stage,
         optim=stage.optim,
-        total=step_count(len(asked), prompts_per_step, epochs=stage.optim.epochs, steps=stage.optim.steps),
+        total=total,
         progress=progress,
         evaluate=evaluate if held_asked else None,
+        done=done,
     )
-    save_model(actors.critic, tokenizer, context.folder.path / "critic")
+    if done():
+        say(
+            f"{context.name:<10} stopped at step {progress.step}: {stage.patience} evaluations without a better checkpoint"
+        )
+    if actors.critic is not None:
+        save_model(actors.critic, tokenizer, context.folder.path / "critic")
     if not held_asked:
         save_model(actors.policy, tokenizer, context.folder.model)
         context.folder.note(result={"step": progress.step, "why": "the last step: no eval_data to choose on"})
+
+
+def open_objective(stage: Policy, where: str) -> Objective:
+    """The objective, with the entropy's gradient where it is rewarded."""
+    objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
+    check_params(objective, loss_params(objective, stage), f"{where}.params")
+    return replace(objective, outputs=[*objective.outputs, "entropy_grad"]) if stage.params.entropy else objective
+
+
+def loss_params(objective: Objective, stage: Policy) -> dict[str, object]:
+    """The params that the loss itself reads; the KL comes step by step, where it is in the loss."""
+    known = {**stage.params.model_dump(), "max_new_tokens": stage.rollout.max_new_tokens}
+    del known["kl"]
+    own = stage.params.model_extra or {}
+    return {name: value for name, value in known.items() if name in keywords(objective) or name in own}
 
 
 # ------------------------------------------------------------------------------------------------------ the algorithm
 
 
 def rollout_steps(
-    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress, mix: Sequence[Group]
-) -> Iterator[Step]:
+    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress, mix: Sequence[Group],
+    *, total: int, takes: Set[str],
+) -> Iterator[Step]:  # fmt: skip
     """Rollout batches without end: each becomes `epochs` passes of minibatches over the same answers.
 
-    Beside each minibatch stand rows of `mix`, if there are any.
+    Beside each minibatch stand rows of `mix`, if there are any. Of what changes from step to step the objective gets what it
+    `takes`.
     """
     params, rollout = stage.params, stage.rollout
     beta = cast(float, progress.memory.setdefault("beta", params.kl))
+    moments = Moments(*cast(list[float], progress.memory.get("moments", [])))
+    limit = params.kl_stop
+    enough = None if limit is None else lambda numbers: numbers["policy/approx_kl"] > limit
     prompts = order(len(asked), rollout.batch_size // rollout.group_size, seed=context.seed, start=progress.step)
     for index in prompts:
         # 1. Sample. The number of an answer, with the seed, decides its noise.
@@ -129,25 +146,31 @@ def rollout_steps(
         # 2. Score.
         scores = actors.reward(rollouts)
         clock.append(time.perf_counter())
-        # 3. Credit: KL-shaped token rewards, advantages, returns.
+        # 3. Credit: what answers earn, KL-shaped token rewards, advantages, returns.
+        if params.reward_norm:
+            moments = moments.add([score.value for score in scores if not math.isnan(score.value)])
+            progress.memory["moments"] = list(astuple(moments))
         batch, numbers = credit(
-            rollouts, scores, actors, context.engine, params, beta=beta, temperature=rollout.temperature,
+            rollouts, scores, actors, context.engine, params, beta=beta, moments=moments, temperature=rollout.temperature,
             micro_tokens=stage.optim.micro_tokens,
         )  # fmt: skip
-        # 4. The controller steers beta towards the target (Ziegler et al. 2019, section 2.2).
-        if params.kl_target is not None and "kl/mean" in numbers:
-            beta *= kl_correction(numbers["kl/mean"], params.kl_target, params.kl_horizon, len(rollouts))
+        of_step: dict[str, object] = {"kl": beta} if params.kl_in == "loss" else {}
+        # 4. What steers beta: a schedule, a controller, a multiplier.
+        if "kl/mean" in numbers:
+            done = (progress.step + 1) / total
+            beta = steered(beta, numbers["kl/mean"], params, rollouts=len(rollouts), done=done)
             progress.memory["beta"] = beta
         clock.append(time.perf_counter())
         for name, start, end in zip(("rollout", "score", "prepare"), clock, clock[1:], strict=False):
             numbers[f"time/{name}"] = end - start
         context.folder.sample(shown(rollouts[:4], scores[:4], progress.step + 1))
         # 5. Minibatches. While the critic warms up the policy rests.
-        warming = progress.step < params.critic_warmup
+        warming = isinstance(params, PpoParams) and progress.step < params.critic_warmup
         actors.learner.resting = {"policy"} if warming else set()
+        of_step |= {"policy_coef": 0.0} if warming else {}
         batches = minibatches(batch, stage.optim.batch_size, params.epochs, seed=context.seed, step=progress.step)
         beside = [] if warming else mix_parts(context, stage, actors, mix, len(batches), progress.step)
-        yield Step(batches, numbers, {"policy_coef": 0.0 if warming else 1.0}, beside)
+        yield Step(batches, numbers, {name: of_step[name] for name in takes & of_step.keys()}, beside, enough)
 
 
 def mix_parts(
@@ -162,68 +185,15 @@ def mix_parts(
     return [Part(batch, sft, weight=stage.mix.coef, name="mix") for batch in made]
 
 
-def credit(
-    rollouts: Sequence[Rollout], scores: Sequence[Score], actors: Actors, engine: Engine, params: PpoParams, *,
-    beta: float, temperature: float, micro_tokens: int,
-) -> tuple[Batch, dict[str, float]]:  # fmt: skip
-    """Rollouts as a batch with everything the objective needs, and the numbers to log.
-
-    Whatever couples rows (whitening) happens here, over the whole rollout batch, before it is split.
-    """
-    batch = as_batch(rollouts, pad_id(actors.tokenizer), temperature)
-    value = torch.tensor([score.value for score in scores])  # [B]
-    scored = ~value.isnan()
-    batch.train &= scored[:, None]  # what could not be scored teaches nothing
-    finished = torch.tensor([rollout.finish == "stop" for rollout in rollouts])
-    shaped = value.nan_to_num(0.0) - params.missing_eos * (~finished)
-
-    # The trainer's own log-probs, not the sampler's: the ratio must be exactly 1 before the first update.
-    old = engine.outputs(actors.learner.roles, batch, ["logp", "score"], micro_tokens=micro_tokens)
-    ref = engine.outputs(Roles(policy=actors.reference), batch, ["logp"], micro_tokens=micro_tokens)
-    reward = token_rewards(shaped, old.logp, ref.logp, batch.train, kl=beta)
-    old_value = before(old.score) * batch.train
-    advantage = gae(reward, old_value, batch.train, gamma=params.gamma, lam=params.lam)
-    returns = (advantage + old_value) * batch.train
-    batch.extra |= {
-        "old_logp": old.logp,
-        "old_value": old_value,
-        "return": returns,
-        "advantage": whiten(advantage, batch.train) if params.whiten else advantage,
-    }
-    kl = ((old.logp - ref.logp) * batch.train).sum(1)  # [B], k1 summed over tokens
-    sampled = torch.cat([torch.tensor(rollout.logp) for rollout in rollouts])
-    trained = old.logp[answer_mask(rollouts, batch)]
-    numbers = {
-        "reward/mean": _mean(value),
-        **{f"reward/{part}": _mean(torch.tensor([s.parts[part] for s in scores])) for part in scores[0].parts},
-        "reward/unscored": float((~scored).sum()),
-        "kl/mean": float(kl[scored].mean()),
-        "kl/beta": beta,
-        "value/explained_variance": explained_variance(old_value[batch.train], returns[batch.train]),
-        "rollout/length": float(np.mean([len(rollout.tokens) for rollout in rollouts])),
-        "rollout/finished": float(finished.float().mean()),
-    }
-    if bool(scored.all()):
-        numbers["sampler/mismatch"] = float((trained - sampled).abs().mean())
-    return batch, {name: number for name, number in numbers.items() if math.isfinite(number)}
-
-
-def answer_mask(rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
-    """Where the sampled tokens stand, [B, T]."""
-    mask = torch.zeros_like(batch.train)
-    for i, rollout in enumerate(rollouts):
-        mask[i, len(rollout.prompt_tokens) : len(rollout.prompt_tokens) + len(rollout.tokens)] = True
-    return mask
-
-
-def kl_correction(kl: float, target: float, horizon: int, rollouts: int) -> float:
-    """The factor on beta after a batch: proportional control with the error clipped at 20 % (Ziegler et al. 2019)."""
-    error = min(max(kl / target - 1, -0.2), 0.2)
-    return 1 + error * rollouts / horizon
-
-
-def _mean(values: Tensor) -> float:
-    return float(values[~values.isnan()].mean())
+def steered(beta: float, kl: float, params: PolicyParams, *, rollouts: int, done: float) -> float:
+    """The weight of the KL after a batch whose answers are `kl` nats from the reference; `done` is the part of the run."""
+    if params.kl_end is not None:
+        return scheduled(params.kl, params.kl_end, done)
+    if params.kl_target is None:
+        return beta
+    if params.kl_control == "constraint":
+        return multiplied(beta, kl, target=params.kl_target, rate=params.kl_rate)
+    return adapted(beta, kl, target=params.kl_target, horizon=params.kl_horizon, rollouts=rollouts)
 
 
 # ------------------------------------------------------------------------------------------------- held-out prompts
@@ -254,8 +224,9 @@ def keep_best(
     budget = stage.params.kl_budget
     best = cast(float, progress.memory.get("best", -math.inf))
     if numbers.get("reward", -math.inf) <= best or (budget is not None and numbers["kl"] > budget):
+        progress.memory["stale"] = cast(int, progress.memory.get("stale", 0)) + 1
         return
-    progress.memory["best"] = numbers["reward"]
+    progress.memory |= {"best": numbers["reward"], "stale": 0}
     save_model(actors.policy, actors.tokenizer, context.folder.model)
     why = "highest reward on held-out prompts" + ("" if budget is None else f" with at most {budget} nats of KL")
     limit = {} if budget is None else {"kl_budget": budget}
@@ -285,61 +256,3 @@ def mixed(context: Context, stage: Policy, path: str, tokenizer: PreTrainedToken
     groups = prepare.demonstrations(others, tokenizer, limits, f"{where}.data") if others.records else []
     say_kept(context, "mix", loaded, len(groups) + len(texts.records))
     return groups + (prepare.texts(texts, tokenizer, limits.max_tokens, f"{where}.data") if texts.records else [])
-
-
-def load_actors(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> Actors:
-    """Policy and critic in one learner; the reference; the sampler on the policy's own weights."""
-    engine, optim, params = context.engine, stage.optim, stage.params
-    policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
-    start = context.path(stage.reference or stage.model)
-    reference = policy_beside(policy, start, tokenizer, f"{context.where}.reference")
-    critic = load_critic(context, stage, tokenizer, policy)
-    reward = open_rewards(context, stage.rewards, tokenizer, optim.micro_tokens, beside=policy)
-    chosen_by = stage.eval_rewards
-    judge = open_rewards(context, chosen_by, tokenizer, optim.micro_tokens, beside=policy) if chosen_by else reward
-    peaks = {"policy": optim.lr, "scorer": params.critic_lr or optim.lr}
-    return Actors(
-        learner=engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks),
-        policy=policy,
-        critic=critic,
-        reference=engine.place(reference),
-        sampler=LocalSampler(policy, tokenizer, stop_ids(tokenizer, path)),
-        reward=reward,
-        judge=judge,
-        tokenizer=tokenizer,
-    )
-
-
-def load_critic(
-    context: Context, stage: Policy, tokenizer: PreTrainedTokenizerBase, policy: PreTrainedModel
-) -> PreTrainedModel:
-    """The critic: from the first reward model that reads the policy's tokens, else from the policy with a head at 0.
-
-    A reward model's head is divided by its `reward_std`, so that values begin on the scale of the rewards.
-    """
-    where = f"{context.where}.params.critic"
-    models = [context.path(name) for name in stage.rewards if ".py:" not in name]
-    path = context.path(stage.model if stage.params.critic in {"reward", "policy"} else stage.params.critic)
-    if stage.params.critic == "reward" and models:
-        same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
-        path = models[0] if same else path
-    critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
-    with torch.no_grad():
-        score_head(critic).weight /= normalisation(critic)[1]
-    return critic
-
-
-def open_rewards(
-    context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase, micro_tokens: int, *,
-    beside: PreTrainedModel | None = None,
-) -> Scorer:  # fmt: skip
-    """The rewards of a recipe as one scorer; reward models that are adapters share the trunk of `beside` where they can."""
-    where = f"{context.where}.rewards"
-    return combine(
-        rewards,
-        lambda name, term: open_reward(
-            context.members(name), term, context.engine, micro_tokens=micro_tokens, where=f"{where}.{name}",
-            tokenizer=tokenizer, beside=beside,
-        ),
-        where,
-    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Who takes part in policy optimisation: policy, critic, reference, sampler, rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from accord import lora
+from accord.data.tokenizer import load_tokenizer, stop_ids
+from accord.engine import Learner
+from accord.model import Roles, load_config, load_policy, policy_beside, score_head, scorer_beside
+from accord.recipe import Policy, PpoParams, Rewards
+from accord.sampler.local import LocalSampler
+from accord.score import Scorer, combine
+from accord.score.model import normalisation, open_reward
+from accord.stages.fit import Context
+
+
+@dataclass
+class Actors:
+    """Everything that takes part in policy optimisation."""
+
+    learner: Learner  # policy and, where there is one, critic
+    policy: PreTrainedModel
+    critic: PreTrainedModel | None
+    reference: PreTrainedModel
+    sampler: LocalSampler
+    reward: Scorer  # what is optimised
+    judge: Scorer  # what chooses the checkpoint
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_actors(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> Actors:
+    """Policy and critic in one learner; the reference; the sampler on the policy's own weights."""
+    engine, optim, params = context.engine, stage.optim, stage.params
+    policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
+    start = context.path(stage.reference or stage.model)
+    reference = policy_beside(policy, start, tokenizer, f"{context.where}.reference")
+    critic = load_critic(context, stage, params, tokenizer, policy) if isinstance(params, PpoParams) else None
+    reward = open_rewards(context, stage.rewards, tokenizer, optim.micro_tokens, beside=policy)
+    chosen_by = stage.eval_rewards
+    judge = open_rewards(context, chosen_by, tokenizer, optim.micro_tokens, beside=policy) if chosen_by else reward
+    peaks = {"policy": optim.lr}
+    if isinstance(params, PpoParams):
+        peaks["scorer"] = params.critic_lr or optim.lr
+    return Actors(
+        learner=engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks),
+        policy=policy,
+        critic=critic,
+        reference=engine.place(reference),
+        sampler=LocalSampler(policy, tokenizer, stop_ids(tokenizer, path)),
+        reward=reward,
+        judge=judge,
+        tokenizer=tokenizer,
+    )
+
+
+def load_critic(
+    context: Context, stage: Policy, params: PpoParams, tokenizer: PreTrainedTokenizerBase, policy: PreTrainedModel
+) -> PreTrainedModel:
+    """The critic: from the first reward model that reads the policy's tokens, else from the policy with a head at 0.
+
+    A reward model's head is divided by its `reward_std`, so that values begin on the scale of the rewards.
+    """
+    where = f"{context.where}.params.critic"
+    if params.critic == "trunk":
+        return lora.scorer_on(policy, load_config(context.path(stage.model), where), tokenizer)
+    models = [context.path(name) for name in stage.rewards if ".py:" not in name]
+    path = context.path(stage.model if params.critic in {"reward", "policy"} else params.critic)
+    if params.critic == "reward" and models:
+        same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
+        path = models[0] if same else path
+    critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
+    with torch.no_grad():
+        score_head(critic).weight /= normalisation(critic)[1]
+    return critic
+
+
+def open_rewards(
+    context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase, micro_tokens: int, *,
+    beside: PreTrainedModel | None = None,
+) -> Scorer:  # fmt: skip
+    """The rewards of a recipe as one scorer; reward models that are adapters share the trunk of `beside` where they can."""
+    where = f"{context.where}.rewards"
+    return combine(
+        rewards,
+        lambda name, term: open_reward(
+            context.members(name), term, context.engine, micro_tokens=micro_tokens, where=f"{where}.{name}",
+            tokenizer=tokenizer, beside=beside,
+        ),
+        where,
+    )  # fmt: skip
