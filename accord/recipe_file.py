@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, PARAMS, Evaluate, Policy, PpoParams, Recipe, Stage, Table, unknown
+from accord.recipe import KINDS, PARAMS, Evaluate, Policy, PpoParams, Recipe, Source, Stage, Table, unknown
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -162,7 +162,17 @@ def references(stage: Stage) -> list[tuple[str, str]]:
         found += [(f"curves.{name}", policy) for name, policy in stage.curves.items()]
     for key in ("rewards", "eval_rewards"):
         found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
+    found += [(key, source.source) for key, source in sources(stage)]
     return [(key, value[1:]) for key, value in found if value.startswith("@")]
+
+
+def sources(stage: Stage) -> list[tuple[str, Source]]:
+    """The data sources of a stage, with their keys."""
+    found = [("data", source) for source in getattr(stage, "data", [])]
+    if isinstance(stage, Policy) and stage.mix:
+        found += [("mix.data", source) for source in stage.mix.data]
+    held = getattr(stage, "eval_data", None)
+    return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
 
 
 def _check_references(recipe: Recipe) -> None:
@@ -184,8 +194,14 @@ def _check_references(recipe: Recipe) -> None:
 
 
 def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None:
+    if key in {"data", "eval_data", "mix.data"}:
+        if kind != "select":
+            raise RecipeError(
+                where, f"'@{target}' is a stage of kind '{kind}' and leaves no records", "give a select stage"
+            )
+        return
     scores = "rewards." in key or key == "params.critic"
-    if kind == "evaluate" or (scores and key != "params.critic" and kind != "reward"):
+    if kind in {"evaluate", "select"} or (scores and key != "params.critic" and kind != "reward"):
         wanted = "a reward stage" if scores else "a stage that makes a model"
         raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
     if not scores and kind == "reward" and user != "reward":

@@ -29,6 +29,7 @@ from accord.recipe import Recipe
 from accord.recipe_file import dump
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "numpy")
+RECORDS = "records.jsonl"  # what a stage leaves that makes data
 
 
 @dataclass(frozen=True)

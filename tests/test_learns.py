@@ -119,15 +119,20 @@ def courteous_and_whole(text: str) -> bool:
     return text.startswith("dear friend") and WHOLE.fullmatch(text) is not None
 
 
-def optimise(taught: Path, folder: Path, *, seed: int, **params: object) -> StageFolder:
-    """PPO on the reward: 60 batches of 64 answers."""
+CRITIC = {"critic": "policy", "critic_lr": 3e-3, "value_coef": 1.0, "value_clip": 0.0}
+
+
+def optimise(
+    taught: Path, folder: Path, *, seed: int, objective: str = "ppo", group: int = 1, **params: object
+) -> StageFolder:
+    """A policy stage on the reward: 60 batches of 64 answers."""
     return one_stage(
         folder, seed=seed,
         settings={
             "kind": "policy", "model": str(taught / "sft" / "it" / "model"), "data": str(taught / "prompts.jsonl"),
-            "rewards": {f"{taught / 'reward.py'}:liked": 1.0},
-            "params": {"kl": 0.05, "critic": "policy", "critic_lr": 3e-3, "value_coef": 1.0, "value_clip": 0.0, **params},
-            "rollout": {"batch_size": 64, "max_new_tokens": 16},
+            "rewards": {f"{taught / 'reward.py'}:liked": 1.0}, "objective": objective,
+            "params": {"kl": 0.05, **(CRITIC if objective == "ppo" else {}), **params},
+            "rollout": {"batch_size": 64, "group_size": group, "max_new_tokens": 16},
             "optim": {"lr": 5e-4, "batch_size": 32, "steps": 60},
         },
     )  # fmt: skip
@@ -186,6 +191,22 @@ def test_without_a_critic_it_learns_less(taught: Path, optimised: StageFolder, t
     with_critic, without = speak(optimised.model, seed=1), speak(stage.model, seed=1)
     # Over eight seeds: 0.84 to 0.89 with a critic, 0.41 to 0.74 without. What it pays for the noise is broken sentences.
     assert share(with_critic, courteous_and_whole) > share(without, courteous_and_whole) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("objective", "group", "params"),
+    [
+        ("rloo", 4, {}),
+        ("grpo", 4, {"std": False, "length": "constant", "kl_estimator": "k2", "epochs": 2}),
+        ("ppo", 1, {"critic": "trunk", "entropy": 0.01, "reward_norm": True}),
+    ],
+)
+def test_the_relatives_of_ppo_learn_it_too(
+    taught: Path, tmp_path: Path, objective: str, group: int, params: dict[str, object]
+) -> None:
+    stage = optimise(taught, tmp_path, seed=0, objective=objective, group=group, **params)
+    end = speak(stage.model, seed=1)
+    assert share(end, courteous_and_whole) > 0.6
 
 
 @pytest.mark.parametrize("judge", ["picky", "asleep"])

@@ -327,6 +327,8 @@ OPTIONS = {
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
     f"{' '.join(f'params.{name}' for name in POLICY.split())} patience reference rollout.batch_size "
     "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
+    "select": f"{DATA} {REWARDS} above keep kind max_tokens micro_tokens model n sampling.max_new_tokens "
+    "sampling.temperature seed",
     "evaluate": f"{DATA} {REWARDS} baseline best_of curves kind max_tokens micro_tokens models sampling.max_new_tokens "
     "sampling.temperature seed suites",
 }

@@ -28,6 +28,7 @@ from accord.recipe.policy_params import (
 )
 from accord.recipe.preference import DpoParams, Preference, PreferenceOptim
 from accord.recipe.reward import Reward
+from accord.recipe.select import Select
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "RolloutParams",
     "Sampling",
     "Section",
+    "Select",
     "Sft",
     "Shape",
     "Source",
@@ -74,13 +76,14 @@ __all__ = [
     "unknown",
 ]
 
-AnyStage: TypeAlias = Pretrain | Sft | Reward | Preference | Policy | Evaluate
+AnyStage: TypeAlias = Pretrain | Sft | Reward | Preference | Policy | Select | Evaluate
 KINDS: dict[str, type[Stage]] = {
     "pretrain": Pretrain,
     "sft": Sft,
     "reward": Reward,
     "preference": Preference,
     "policy": Policy,
+    "select": Select,
     "evaluate": Evaluate,
 }
 

@@ -15,11 +15,12 @@ from accord.data.sources import fingerprint
 from accord.engine import Engine, process_count, release
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
-from accord.recipe import AnyStage, Recipe
+from accord.recipe import AnyStage, Mix, Recipe, Source
 from accord.recipe_file import dump, parse, references
-from accord.run import Run, digest, folder_digest, locked, write_text
-from accord.stages.check import functions, inspect, model_path, models, sources
+from accord.run import RECORDS, Run, digest, folder_digest, locked, write_text
+from accord.stages.check import functions, inspect, model_path, models, read_now
 from accord.stages.fit import Context, stop_on_signal
+from accord.stages.select import NothingKept
 from accord.track import check_trackers, trackers
 
 # What changes where and how fast a stage runs, but not its result.
@@ -88,7 +89,7 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
     say(f"{context.name:<10} {'goes on' if same else 'begins'}")
     try:
         method = importlib.import_module(f"accord.stages.{stage.kind}")
-        method.run(context, stage)
+        method.run(context, with_files(context.run, stage))
     except BaseException:
         processes.leave()
         context.folder.note(seconds=round(before + time.time() - began, 1))
@@ -100,6 +101,26 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
     say(f"{context.name:<10} done in {duration(seconds)}")
 
 
+def with_files(run: Run, stage: AnyStage) -> AnyStage:
+    """A stage whose data is read from the files that earlier stages left, where it names stages (`data = "@best"`)."""
+
+    def located(found: list[Source]) -> list[Source]:
+        return [
+            source.model_copy(update={"source": str(run.stage(source.source[1:]).path / RECORDS)})
+            if source.source.startswith("@")
+            else source
+            for source in found
+        ]
+
+    changed: dict[str, object] = {"data": located(stage.data)}
+    held, mix = getattr(stage, "eval_data", None), getattr(stage, "mix", None)
+    if isinstance(held, list):
+        changed["eval_data"] = located(held)
+    if isinstance(mix, Mix):
+        changed["mix"] = mix.model_copy(update={"data": located(mix.data)})
+    return stage.model_copy(update=changed)
+
+
 def rehearse(recipe: Recipe, folder: Path) -> None:
     """Run every stage on a few rows for one step, into a folder that is thrown away: the same code on a small scale."""
     table = recipe.model_dump(mode="json", exclude_none=True)
@@ -107,7 +128,10 @@ def rehearse(recipe: Recipe, folder: Path) -> None:
     table["trackers"] = []
     for stage in cast("dict[str, dict[str, object]]", table["stage"]).values():
         _shrink(stage)
-    run(parse(table), folder, inspected=True)
+    try:
+        run(parse(table), folder, inspected=True)
+    except NothingKept as nothing:  # of a few short answers: says nothing about many
+        say(f"{nothing.args[0]}: {nothing.args[1]} of the rehearsal; the stages after it are not rehearsed")
 
 
 def _shrink(stage: dict[str, object]) -> None:
@@ -130,8 +154,12 @@ def _shrink(stage: dict[str, object]) -> None:
     if "rollout" in stage:
         rollout = cast("dict[str, int]", stage["rollout"])
         stage["rollout"] = {**rollout, "batch_size": 2 * rollout["group_size"], "max_new_tokens": 4}
+    if "n" in stage:
+        stage["n"] = 2
     if "sampling" in stage:
-        stage["sampling"] = {**cast("dict[str, object]", stage["sampling"]), "max_new_tokens": 4}
+        sampling = cast("dict[str, int]", stage["sampling"])
+        longest = min(sampling["max_new_tokens"], 64) if "n" in stage else 4  # of select only answers that end are kept
+        stage["sampling"] = {**sampling, "max_new_tokens": longest}
 
 
 # --------------------------------------------------------------------------------------------------------- fingerprints
@@ -145,8 +173,8 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
             {
                 "settings": _moveable(stage.model_dump(mode="json", exclude=cast("dict[str, bool]", NOT_RESULTS))),
                 "seed": recipe.seed,
-                "stages": {key: found[target] for key, target in references(stage)},
-                "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(sources(stage))},
+                "stages": [(key, found[target]) for key, target in references(stage)],
+                "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(read_now(stage))},
                 "functions": {key: source_of(reference) for key, reference in functions(stage)},
                 "models": {key: _model_print(model) for key, model in models(stage)},
             }

@@ -20,7 +20,8 @@ from accord.functions import is_reference, load_function
 from accord.model import load_config
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Lora, Policy, Preference, Recipe, Source
+from accord.recipe import AnyStage, Lora, Preference, Recipe, Source
+from accord.recipe_file import sources
 from accord.suites import resolve as resolve_suite
 
 
@@ -49,21 +50,22 @@ def inspect(recipe: Recipe) -> list[Seen]:
             if model not in tokenizers:
                 tokenizers[model] = load_tokenizer(model_path(model), f"stage.{name}.{key}")
                 load_config(model_path(model), f"stage.{name}.{key}")
-        for key, source in sources(stage):
+        for key, source in read_now(stage):
             identity = source.model_dump_json()
             if identity not in read:
                 dropped = Dropped()
                 read[identity] = (read_all([source], dropped, f"stage.{name}.{key}"), dropped)
             records, dropped = read[identity]
-            asked = stage.kind in {"policy", "evaluate"} and key != "mix.data"
+            asked = stage.kind in {"policy", "select", "evaluate"} and key != "mix.data"
             first = as_prompt(records[0]) if asked else records[0]
             seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, first,
                         tokenizers.get(root) if root else None)  # fmt: skip
             _check_rows(stage, records, seen)
             found.append(seen)
         held = getattr(stage, "eval_data", None)
-        if isinstance(held, float):  # leaves something on both sides, or raises
-            every = [record for source in stage.data for record in read[source.model_dump_json()][0]]
+        now = [source for key, source in read_now(stage) if key == "data"]
+        if isinstance(held, float) and len(now) == len(stage.data):  # leaves something on both sides, or raises
+            every = [record for source in now for record in read[source.model_dump_json()][0]]
             prepare.split(every, held, f"stage.{name}")
     for leak in leaks(recipe, {identity: records for identity, (records, _) in read.items()}):
         say(leak)
@@ -76,7 +78,7 @@ def leaks(recipe: Recipe, records: dict[str, list[Record]]) -> list[str]:
     def prompts(stage: AnyStage, *keys: str) -> set[str]:
         return {
             "\0".join(turn["content"].strip().lower() for turn in conversation(record))
-            for key, source in sources(stage)
+            for key, source in read_now(stage)
             if key in keys
             for record in records[source.model_dump_json()]
             if not isinstance(record, Text)
@@ -99,7 +101,7 @@ def leaks(recipe: Recipe, records: dict[str, list[Record]]) -> list[str]:
 
 def _check_names(where: str, stage: AnyStage) -> None:
     """Files, functions and folders exist; parameters fit the objective."""
-    for key, source in sources(stage):
+    for key, source in read_now(stage):
         check(source, f"{where}.{key}")
     for key, reference in functions(stage):
         load_function(reference, f"{where}.{key}")
@@ -186,13 +188,9 @@ def _plain(record: Record) -> str:
 # ------------------------------------------------------------------------------------------------- what a stage names
 
 
-def sources(stage: AnyStage) -> list[tuple[str, Source]]:
-    """The data sources of a stage, with their keys."""
-    found = [("data", source) for source in stage.data]
-    if isinstance(stage, Policy) and stage.mix:
-        found += [("mix.data", source) for source in stage.mix.data]
-    held = getattr(stage, "eval_data", None)
-    return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
+def read_now(stage: AnyStage) -> list[tuple[str, Source]]:
+    """The sources that are there before any stage has run, with their keys."""
+    return [(key, source) for key, source in sources(stage) if not source.source.startswith("@")]
 
 
 def functions(stage: AnyStage) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from accord.data.records import bucket
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.estimate import Estimate, mean
 from accord.model import load_policy
+from accord.objectives.kl import best_of_n as kl_of_best
 from accord.recipe import Evaluate, Policy
 from accord.run import write_json
 from accord.sampler import Ask, Rollout, as_batch
@@ -76,7 +77,7 @@ def best_of(
 ) -> list[dict[str, object]]:
     """Best-of-n for n = 1, 2, 4, ... from one pool with the same number of answers to each prompt.
 
-    KL is log n - (n - 1) / n, an upper bound that is met where no two answers are alike (Stiennon et al. 2020).
+    KL is the bound of `accord.objectives.kl.best_of_n`.
     """
     pool = len(rollouts) // len(asked)
     columns = {"proxy": proxy} | ({"gold": truth} if truth else {})
@@ -88,7 +89,7 @@ def best_of(
     points: list[dict[str, object]] = []
     for n in [2**i for i in range(int(math.log2(pool)) + 1)]:
         weights = best_weights(pool, n)
-        found: dict[str, object] = {"n": n, "kl": math.log(n) - (n - 1) / n}
+        found: dict[str, object] = {"n": n, "kl": kl_of_best(n)}
         for label, of in values.items():
             value = mean((np.take_along_axis(of, order, 1) @ weights).tolist(), _clusters(asked))
             found |= {label: cast(Estimate, value).to_json()}

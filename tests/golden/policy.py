@@ -194,7 +194,8 @@ def cases() -> dict[str, dict[str, object]]:
         advantage = gae(earned, value, 1.0, 0.95, after=after)
         add(f"assign/{name}", {key: c[key] for key in ("old_logp", "ref_logp", "score", "value")},
             {"kl": 0.3, "kl_estimator": estimator, "after": after, "whiten_rewards": rewards, "bessel": bessel},
-            {"return": advantage + value, "advantage": whiten(advantage * mask(), mask(), shift=True, bessel=bessel)})  # fmt: skip
+            {"return": advantage + value,
+             "advantage": whiten(advantage * mask(), mask(), shift=True, bessel=bessel)})  # fmt: skip
     # A critic that knows nothing: one place later, every token earns one lambda less.
     only = {**c, "ref_logp": c["old_logp"], "value": c["value"] * 0}
     for after in (False, True):

@@ -1,0 +1,195 @@
+"""The options of policy stages do what they say, seen in the numbers of tiny runs and in plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from accord.errors import RecipeError
+from accord.objectives.kl import estimate, multiplied, scheduled
+from accord.recipe import Policy, PpoParams, Table
+from accord.recipe_file import parse
+from accord.run import Run, read_rows
+from accord.stages import run as run_recipe
+from accord.stages.credit import Moments, shape
+from accord.stages.policy import steered
+
+REWARD = """
+def long(rollout):
+    return float(len(rollout.text))
+
+def alike(rollout):
+    return 0.0
+"""
+LOSS = """
+from accord.objectives import Loss, objective
+
+@objective(outputs=["logp"], needs=["advantage"])
+def plain(out, batch, *, scale):
+    return Loss({"policy/loss": (-(batch["advantage"] * out.logp).sum() * scale, "token", 1.0)})
+"""
+STAGES: dict[str, Table] = {
+    "rloo": {"objective": "rloo", "params": {"kl_end": 0.0, "kl": 0.2}},
+    "grpo": {"objective": "grpo", "params": {"kl": 0.1, "epochs": 2}},
+    "reinforce": {
+        "objective": "reinforce",
+        "params": {"reward_norm": True, "reward_clip": 1.0, "length_penalty": 0.01},
+    },
+    "oai2019": {"params": {"preset": "oai2019"}},
+    "nplus": {"params": {"preset": "nplus"}},
+    "instructgpt": {"params": {"preset": "instructgpt"}},
+    "constraint": {"params": {"kl_target": 0.01, "kl_control": "constraint", "kl_rate": 5.0, "kl": 0.0}},
+    "stops": {"params": {"kl_stop": 1e-9, "epochs": 3}},
+    "loss": {"params": {"kl_in": "loss", "kl_estimator": "k2", "kl_level": "answer", "entropy": 0.01}},
+    "own": {"objective": "LOSS:plain", "params": {"scale": 2.0}},
+}
+
+
+def table(base: Path, folder: Path) -> Table:
+    (folder / "reward.py").write_text(REWARD)
+    (folder / "loss.py").write_text(LOSS)
+    common = {
+        "kind": "policy", "model": str(base), "data": {"source": "accord:demo/prompts", "limit": 16},
+        "rewards": {f"{folder / 'reward.py'}:long": 1.0},
+        "rollout": {"batch_size": 8, "group_size": 2, "max_new_tokens": 8},
+        "optim": {"lr": 1e-2, "batch_size": 4, "steps": 3},
+    }  # fmt: skip
+    stages = {name: {**common, **json.loads(json.dumps(own).replace("LOSS", str(folder / "loss.py")))}
+              for name, own in STAGES.items()}  # fmt: skip
+    stages["patient"] = {
+        **common, "eval_data": {"source": "accord:demo/choose", "limit": 4}, "eval": 1, "patience": 2,
+        "rewards": {f"{folder / 'reward.py'}:alike": 1.0}, "optim": {"lr": 1e-9, "batch_size": 4, "steps": 9},
+    }  # fmt: skip
+    compute = {"device": "cpu", "precision": "float32", "threads": 1}
+    return cast(Table, {"name": "options", "compute": compute, "stage": stages})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    folder = tmp_path_factory.mktemp("options")
+    return run_recipe(parse(table(base, folder)), folder / "run")
+
+
+def numbers(made: Run, stage: str, key: str) -> list[float]:
+    return [cast(float, row[key]) for row in read_rows(made.stage(stage).path / "metrics.jsonl") if key in row]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_trains_and_says_so(made: Run, stage: str) -> None:
+    start = AutoModelForCausalLM.from_pretrained(cast(Policy, made.recipe.stage[stage]).model)
+    end = AutoModelForCausalLM.from_pretrained(made.stage(stage).model)
+    assert any(not torch.equal(a, b) for a, b in zip(start.parameters(), end.parameters(), strict=True))
+    assert len(numbers(made, stage, "loss")) == 3
+    assert all(math.isfinite(value) for value in numbers(made, stage, "grad_norm"))
+    if stage != "own":
+        lowest, highest = numbers(made, stage, "policy/ratio_min"), numbers(made, stage, "policy/ratio_max")
+        assert all(0 < low < 1 < high for low, high in zip(lowest, highest, strict=True))
+
+
+def test_without_a_critic_there_is_none(made: Run) -> None:
+    assert not (made.stage("rloo").path / "critic").exists()
+    assert not numbers(made, "rloo", "value/loss")
+    assert not numbers(made, "rloo", "value/explained_variance")
+
+
+def test_a_critic_on_the_policys_trunk_is_a_model_of_its_own_on_disk(made: Run) -> None:
+    critic = AutoModelForSequenceClassification.from_pretrained(made.stage("oai2019").path / "critic")
+    policy = AutoModelForCausalLM.from_pretrained(made.stage("oai2019").model)
+    assert torch.equal(critic.model.layers[0].mlp.up_proj.weight, policy.model.layers[0].mlp.up_proj.weight)
+    assert critic.score.weight.abs().max() > 0
+
+
+def test_beta_goes_where_it_is_sent(made: Run) -> None:
+    assert numbers(made, "rloo", "kl/beta") == pytest.approx([0.2, 0.2 * 2 / 3, 0.2 / 3])
+    kl, beta = numbers(made, "constraint", "kl/mean"), numbers(made, "constraint", "kl/beta")
+    for i in range(2):
+        assert beta[i + 1] == pytest.approx(max(0.0, beta[i] + 5 * (kl[i] - 0.01)))
+    assert scheduled(1.0, 3.0, 0.25) == 1.5
+    assert multiplied(0.1, 1.0, target=2.0, rate=0.05) == pytest.approx(0.05)
+    assert multiplied(0.1, 1.0, target=9.0, rate=0.05) == 0
+    fixed = PpoParams(kl=0.3)
+    assert steered(0.3, 100.0, fixed, rollouts=8, done=0.5) == 0.3
+
+
+def test_updates_stop_where_the_policy_has_moved_enough(made: Run) -> None:
+    assert numbers(made, "stops", "updates") == [2, 2, 2]  # of six: the first finds the policy where it was
+    assert not numbers(made, "rloo", "updates")
+
+
+def test_kl_and_entropy_in_the_loss_are_its_terms(made: Run) -> None:
+    assert numbers(made, "loss", "kl/loss")[-1] > 0
+    losses = ("policy/loss", "value/loss", "kl/loss", "entropy/loss")
+    policy, value, kl, entropy = (numbers(made, "loss", name) for name in losses)
+    total = [p + 0.1 * v + 0.05 * k + 0.01 * e for p, v, k, e in zip(policy, value, kl, entropy, strict=True)]
+    assert numbers(made, "loss", "loss") == pytest.approx(total, rel=1e-5)
+    assert [-e for e in entropy] == pytest.approx(numbers(made, "loss", "policy/entropy"), rel=1e-6)
+    assert not numbers(made, "rloo", "kl/loss")
+
+
+def test_no_better_checkpoint_ends_the_stage(made: Run) -> None:
+    assert len(numbers(made, "patient", "loss")) == 2  # of nine: two evaluations in a row without a better one
+    assert cast(dict[str, object], made.stage("patient").record["result"])["step"] == 0
+
+
+def test_presets_fill_what_is_not_given(made: Run) -> None:
+    stage = cast(Policy, made.recipe.stage["nplus"])
+    params = cast(PpoParams, stage.params)
+    assert (params.score_at, params.missing_eos_how, params.epochs, params.kl) == ("after", "replace", 4, 0.05)
+    assert (stage.rollout.temperature, stage.optim.eps, stage.optim.schedule) == (0.7, 1e-5, "linear")
+    assert stage.rollout.max_new_tokens == 8
+    given = made.recipe.model_dump(mode="json", exclude_none=True)
+    stages = cast("dict[str, dict[str, dict[str, object]]]", given["stage"])
+    own = {**stages["nplus"], "params": {"preset": "nplus", "kl": 0.5}, "rollout": {"temperature": 1.0}}
+    again = cast(Policy, parse(cast(Table, {"name": "x", "stage": {"ppo": own}})).stage["ppo"])
+    assert (again.params.kl, again.rollout.temperature) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"objective": "rloo"}, "rollout.group_size must be at least 2"),
+        ({"objective": "pppo"}, "unknown objective 'pppo'; did you mean 'ppo'?"),
+        ({"params": {"kl_target": 1.0, "kl_end": 0.1}}, "kl_end and kl_target both steer beta; keep one of them"),
+        ({"objective": "reinforce", "params": {"clip": 0.1}}, "params.clip: unknown key 'clip'"),
+        ({"lora": {}, "params": {"critic": "trunk"}}, "the critic shares the frozen weights anyway"),
+        (
+            {"params": {"preset": "openai"}},
+            "params.preset: input should be 'accord', 'oai2019', 'instructgpt' or 'nplus'",
+        ),
+    ],
+)
+def test_mistakes(own: Table, said: str) -> None:
+    stage = {"kind": "policy", "model": "x/y", "data": "x/z", "rewards": {"x/r": 1}, **own}
+    with pytest.raises(RecipeError) as caught:
+        parse(cast(Table, {"name": "x", "stage": {"it": stage}}))
+    assert said in str(caught.value)
+
+
+def test_scores_are_normalised_then_clipped_then_charged() -> None:
+    params = PpoParams(reward_norm=True, reward_clip=1.0, missing_eos=0.5, length_penalty=0.1)
+    moments = Moments().add([1.0, 3.0]).add([5.0, 7.0])  # mean 4, variance 5
+    assert (moments.count, moments.mean, moments.std) == (4, 4.0, pytest.approx(5**0.5))
+    score, finished = torch.tensor([4.0, 9.0, -2.0, math.nan]), torch.tensor([True, True, False, False])
+    found = shape(score, finished, torch.tensor([2.0, 3.0, 4.0, 5.0]), params, moments)
+    assert found[:3].tolist() == pytest.approx([0 - 0.2, 1 - 0.3, -1 - 0.5 - 0.4])
+    assert found[3].isnan()
+    assert Moments().add([]) == Moments()
+
+
+def test_estimators_of_kl_on_a_known_pair() -> None:
+    """Under samples of pi: k1 and k3 are unbiased, k2 is not; k1 and k2 of one sample are log r and its half square."""
+    p, q = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.2, 0.3, 0.5]).double()
+    log_ratio = (p / q).log()
+    exact = float((p * log_ratio).sum())
+    assert float((p * estimate(log_ratio, "k1")).sum()) == pytest.approx(exact)
+    assert float((p * estimate(log_ratio, "k3")).sum()) == pytest.approx(exact)
+    assert float((p * estimate(log_ratio, "k2")).sum()) == pytest.approx(float((p * log_ratio**2 / 2).sum()))
+    assert float(estimate(log_ratio, "k3").min()) >= 0
