@@ -86,7 +86,7 @@ def said(recipe: dict[str, JsonValue]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ mistakes
 
-KINDS_KNOWN = "known: pretrain, sft, reward, preference, policy, evaluate"
+KINDS_KNOWN = "known: pretrain, sft, reward, preference, policy, select, evaluate"
 NO_ANSWER = ": '@reward' is a reward model and cannot answer; give a stage that makes a policy"
 LATER = "is not made before this stage; move it up in the file"
 # What is set, to what, and the message after the key.
