@@ -100,8 +100,8 @@ class PpoParams(Clipped):
     critic_warmup: int = Field(default=0, ge=0)
     """Rollout batches in which only the critic learns."""
     score_at: Literal["last", "after"] = "last"
-    """Which position earns the score: the `last` token sampled, or, of an answer that ended, the one `after` its end token,
-    with a value of its own (summarize_from_feedback_details, TRL)."""
+    """Which position earns the score: the `last` token sampled, or, of an answer that ended with room to spare, the one `after`
+    its end token, with a value of its own (summarize_from_feedback_details, TRL)."""
     whiten: bool = True
     whiten_rewards: bool = False
     """Scale each token's reward to variance 1 over the rollout batch, its mean kept."""

@@ -28,7 +28,7 @@ from accord.objectives.advantage import (
 )
 from accord.objectives.kl import estimate
 from accord.objectives.policy import before
-from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams
+from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams, RolloutParams
 from accord.sampler import Rollout, as_batch
 from accord.score import Score
 from accord.stages.actors import Actors
@@ -104,13 +104,14 @@ def _compared(reward: Tensor, group: Tensor, params: PolicyParams) -> Tensor:
 
 def credit(
     rollouts: Sequence[Rollout], scores: Sequence[Score], actors: Actors, engine: Engine, params: PolicyParams, *,
-    beta: float, moments: Moments, temperature: float, micro_tokens: int,
+    rollout: RolloutParams, beta: float, moments: Moments, micro_tokens: int,
 ) -> tuple[Batch, dict[str, float]]:  # fmt: skip
     """Rollouts as a batch with everything the objective needs, and the numbers to log."""
     after = isinstance(params, PpoParams) and params.score_at == "after"
     batch = as_batch(
-        rollouts, pad_id(actors.tokenizer), temperature if params.logp_temperature else 1.0, after_end=after
-    )
+        rollouts, pad_id(actors.tokenizer), rollout.temperature if params.logp_temperature else 1.0,
+        window=rollout.max_new_tokens if after else 0,
+    )  # fmt: skip
     value = torch.tensor([score.value for score in scores])  # [B]
     scored = ~value.isnan()
     batch.train &= scored[:, None]  # what could not be scored teaches nothing
@@ -123,9 +124,9 @@ def credit(
     batch.extra |= {"old_logp": old.logp, "ref_logp": ref.logp}
     if actors.critic is not None:
         batch.extra["old_value"] = before(old.score) * batch["valued"]
-    finished = torch.tensor([rollout.finish == "stop" for rollout in rollouts])
-    length = torch.tensor([float(len(rollout.tokens)) for rollout in rollouts])
-    group = torch.tensor([rollout.group for rollout in rollouts])
+    finished = torch.tensor([r.finish == "stop" for r in rollouts])
+    length = torch.tensor([float(len(r.tokens)) for r in rollouts])
+    group = torch.tensor([r.group for r in rollouts])
     batch.extra |= assign(batch, shape(value, finished, length, params, moments), group, params, beta=beta)
 
     kl = ((old.logp - ref.logp) * batch.train).sum(1)  # [B], k1 summed over tokens
@@ -142,7 +143,7 @@ def credit(
         learnt = batch["valued"].bool()
         numbers["value/explained_variance"] = explained_variance(batch["old_value"][learnt], batch["return"][learnt])
     if bool(scored.all()):
-        sampled = torch.cat([torch.tensor(rollout.logp) for rollout in rollouts])
+        sampled = torch.cat([torch.tensor(r.logp) for r in rollouts])
         numbers["sampler/mismatch"] = float((old.logp[batch.train] - sampled).abs().mean())
     return batch, {name: number for name, number in numbers.items() if math.isfinite(number)}
 

@@ -151,7 +151,7 @@ def rollout_steps(
             moments = moments.add([score.value for score in scores if not math.isnan(score.value)])
             progress.memory["moments"] = list(astuple(moments))
         batch, numbers = credit(
-            rollouts, scores, actors, context.engine, params, beta=beta, moments=moments, temperature=rollout.temperature,
+            rollouts, scores, actors, context.engine, params, rollout=rollout, beta=beta, moments=moments,
             micro_tokens=stage.optim.micro_tokens,
         )  # fmt: skip
         of_step: dict[str, object] = {"kl": beta} if params.kl_in == "loss" else {}
