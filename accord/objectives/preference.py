@@ -205,7 +205,7 @@ def kto(
         terms["sft"] = ((-good * logp / batch.train.sum(1)).sum(), "row", sft)
 
     right = torch.where(gain == 0, 0.5, ((gain > 0) == (good > 0)).float())  # a tie is half right
-    metrics: dict[str, Sum] = {"accuracy": (right.sum(), "row"), "kl": (batch["baseline"].sum(), "row")}
+    metrics: dict[str, Sum] = {"accuracy": (right.sum(), "row"), "baseline": (batch["baseline"].sum(), "row")}
     share = batch["good_share"]
     if 0 < share[0] < 1:
         of_good, of_bad = good / share, (1 - good) / (1 - share)  # over all rows, the weights of a mean over one kind

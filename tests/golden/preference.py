@@ -140,7 +140,7 @@ def kto(batch: dict[str, Array], **params: float) -> Case:
             nll -= logp[i] / length[i]
             gradient[i] -= params.get("sft", 0.0) / length[i]
     terms = {"kto": total} | ({"sft": nll} if params.get("sft") else {})
-    metrics = {"accuracy": right, "kl": batch["baseline"].sum()}
+    metrics = {"accuracy": right, "baseline": batch["baseline"].sum()}
     if good and bad:  # 8 rows times the mean over those of a kind
         metrics["margin"] = 8 * beta * (ratio[good].mean() - ratio[bad].mean())
         metrics |= {"chosen_logp": 8 * logp[good].mean(), "rejected_logp": 8 * logp[bad].mean()}
