@@ -66,3 +66,18 @@ def test_recipes_and_objectives_agree_on_params(name: str) -> None:
 
 def test_recipes_and_objectives_have_the_same_names() -> None:
     assert set(PREFERENCE_PARAMS) == set(OBJECTIVES)
+
+
+def test_the_odds_of_a_certain_answer_are_finite() -> None:
+    train = torch.tensor([[False, True, True]] * 4)
+    # A probability of one: certain, and a hair under it.
+    logp = torch.tensor(
+        [[0.0, 0.0, 0.0], [0.0, -1.0, -2.0], [0.0, -60.0, -90.0], [0.0, -1e-8, 0.0]], requires_grad=True
+    )
+    columns = {"prob": torch.ones(4), "weight": torch.ones(4)}
+    batch = Batch(torch.ones(4, 3).long(), torch.ones_like(train), train, torch.arange(4), columns)
+    loss = OBJECTIVES["orpo"](Outputs({"logp": logp}), batch)
+    (loss.terms["odds_ratio"][0] + loss.terms["sft"][0]).backward()
+    # The chance next to 1, 1 - 2^-23, has log odds of 15.9424, e^-1.5 has -1.2475, e^-75 has -75.
+    assert float(loss.metrics["margin"][0]) == pytest.approx((15.9424 + 1.2475) + (-75 - 15.9424), rel=1e-4)
+    assert logp.grad.isfinite().all()
