@@ -35,7 +35,7 @@ from transformers import (
 
 from accord import stages
 from accord.data import prepare
-from accord.data.batch import Group, Row, collate
+from accord.data.batch import Batch, Group, Row, collate
 from accord.data.prepare import Limits
 from accord.data.tokenizer import load_tokenizer
 from accord.engine import Engine, Learner, Part
@@ -43,17 +43,23 @@ from accord.health import Spikes
 from accord.model import Roles, load_scorer
 from accord.objectives import Objective
 from accord.objectives.likelihood import sft
-from accord.objectives.preference import dpo
+from accord.objectives.preference import OBJECTIVES as FAMILY
+from accord.objectives.preference import dpo, kto
 from accord.objectives.reward import bradley_terry
 from accord.recipe import Compute, Optim, Source, Table
 from accord.recipe_file import parse
+from accord.stages.preference import with_baseline
 
-Kind: TypeAlias = Literal["sft", "reward", "preference"]
+Kind: TypeAlias = Literal["sft", "reward", "preference", "kto"]
 Gradients: TypeAlias = dict[str, Tensor]
-OBJECTIVES: dict[Kind, Objective] = {"sft": sft, "reward": bradley_terry, "preference": dpo}
+OBJECTIVES: dict[Kind, Objective] = {"sft": sft, "reward": bradley_terry, "preference": dpo, "kto": kto}
 LR = 2.0**14  # so large that the weights before the step do not round the gradient away
 BETA = 0.3  # not the default
-PARAMS: dict[Kind, dict[str, object]] = {"sft": {}, "reward": {}, "preference": {"beta": BETA}}
+DESIRABLE = 1.7
+PARAMS: dict[Kind, dict[str, object]] = {
+    "sft": {}, "reward": {}, "preference": {"beta": BETA}, "kto": {"beta": BETA, "desirable": DESIRABLE}
+}  # fmt: skip
+REFERENCED = ("preference", "kto")
 kinds = pytest.mark.parametrize("kind", list(OBJECTIVES))
 
 
@@ -78,13 +84,15 @@ def ragged(lengths: Sequence[int], seed: int) -> list[Row]:
 
 
 def by_hand(kind: Kind, seed: int = 1) -> list[Group]:
-    """Ragged rows, or pairs of them with soft labels and weights."""
+    """Ragged rows, or pairs of them: with soft labels and weights, or a rated answer and one in its place."""
     if kind == "sft":
         return [[row] for row in ragged([7, 30, 2, 18, 11, 45, 5], seed)]
     rows = ragged([9, 31, 17, 5, 2, 40, 23, 23, 12, 3, 6, 19, 28, 7], seed)
     probs, weights = [1.0, 0.7, 0.25, 1.0, 0.9, 0.5, 0.0], [1.0, 2.0, 0.5, 1.0, 0.1, 1.5, 3.0]
+    labels = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
     for i, row in enumerate(rows):
-        row.extra = {"prob": probs[i // 2], "weight": weights[i // 2]}
+        soft: dict[str, float | list[float]] = {"prob": probs[i // 2], "weight": weights[i // 2]}
+        row.extra = {"label": labels[i // 2]} if kind == "kto" else soft
     return [rows[i : i + 2] for i in range(0, len(rows), 2)]
 
 
@@ -94,7 +102,8 @@ def real(kind: Kind, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
     loaded, _ = prepare.load([Source(source=str(name), limit=60)], None, "test")
     if kind == "sft":
         return prepare.demonstrations(loaded, tokenizer, Limits(512), "test")[:5]
-    return prepare.pairs(loaded, tokenizer, Limits(512), "test")[0][:5]
+    made = prepare.unpaired if kind == "kto" else prepare.pairs
+    return made(loaded, tokenizer, Limits(512), "test")[0][:5]
 
 
 def flat(groups: Sequence[Group]) -> list[Row]:
@@ -142,6 +151,12 @@ def plain_loss(
         with torch.no_grad():
             held = plain_logp(reference, rows)
         value = BETA * (plain_logp(model, rows) - held)
+    if kind == "kto":
+        baseline = value[1::2].detach().mean().clamp(min=0)
+        assert baseline > 0.1
+        good = torch.tensor([group[0].extra["label"] == 1 for group in groups])
+        gain = torch.where(good, value[0::2] - baseline, baseline - value[0::2])
+        return (torch.where(good, DESIRABLE, 1.0) * (1 - torch.sigmoid(gain))).mean()
     margin = value[0::2] - value[1::2]
     prob = torch.tensor([group[0].extra["prob"] for group in groups])
     weight = torch.tensor([group[0].extra["weight"] for group in groups])
@@ -190,6 +205,13 @@ def roles(kind: Kind, model: PreTrainedModel) -> Roles:
     return Roles(scorer=model) if kind == "reward" else Roles(policy=model)
 
 
+def completed(kind: Kind, engine: Engine, learner: Learner, batch: Batch) -> Batch:
+    """The batch with what a stage puts into it just before its update."""
+    if kind != "kto":
+        return batch
+    return with_baseline(engine, learner.roles, [batch], micro_tokens=learner.micro_tokens)[0]
+
+
 # ---------------------------------------------------------------------------------------------------------- one update
 
 
@@ -198,7 +220,8 @@ def roles(kind: Kind, model: PreTrainedModel) -> Roles:
 def test_an_update_takes_the_plain_gradient_for_any_split(engine: Engine, base: Path, kind: Kind, source: str) -> None:
     groups = by_hand(kind) if source == "by_hand" else real(kind, load_tokenizer(base, "test"))
     model = tiny(kind)
-    reference = tiny(kind, seed=5) if kind == "preference" else None
+    # Of the reference of kto the seed is one under which the baseline is not clamped.
+    reference = tiny(kind, seed=15 if kind == "kto" else 5) if kind in REFERENCED else None
     if reference is not None:
         with torch.no_grad():
             for row, logp in zip(flat(groups), plain_token_logp(reference, flat(groups)).tolist(), strict=True):
@@ -211,15 +234,34 @@ def test_an_update_takes_the_plain_gradient_for_any_split(engine: Engine, base: 
     medium = 3 * max(len(row) for row in flat(groups))
     splits = []
     for micro_tokens, order in ((1, straight), (medium, mixed), (10**9, straight), (10**9, mixed)):
-        batch = collate([groups[i] for i in order], 0)
-        splits.append(len(batch.micro(micro_tokens)))
         trained = copy.deepcopy(model)
         optim = Optim(name="sgd", lr=LR, clip=0, micro_tokens=micro_tokens)
-        numbers = engine.update(engine.learner(roles(kind, trained), optim), batch, OBJECTIVES[kind], PARAMS[kind])
+        learner = engine.learner(roles(kind, trained), optim)
+        batch = completed(kind, engine, learner, collate([groups[i] for i in order], 0))
+        splits.append(len(batch.micro(micro_tokens)))
+        numbers = engine.update(learner, batch, OBJECTIVES[kind], PARAMS[kind])
         assert numbers["loss"] == pytest.approx(loss, rel=1e-5)
         assert numbers["grad_norm"] == pytest.approx(norm, rel=1e-5)
         assert_close(moved(model, trained), expected)
     assert len(groups) == splits[0] > splits[1] > splits[2] == splits[3] == 1
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "kto"])
+def test_every_objective_on_pairs_has_one_gradient_for_any_split(engine: Engine, name: str) -> None:
+    groups = by_hand("preference")
+    for row in flat(groups):
+        row.extra["ref_logp"] = [-5.0 * train for train in row.train]
+    found: list[Gradients] = []
+    for micro_tokens in (10**9, 100, 1):
+        model = tiny("preference")
+        trained = copy.deepcopy(model)
+        learner = engine.learner(
+            roles("preference", trained), Optim(name="sgd", lr=LR, clip=0, micro_tokens=micro_tokens)
+        )
+        engine.update(learner, collate(groups, 0), FAMILY[name], {})
+        found.append(moved(model, trained))
+    assert_close(found[1], found[0])
+    assert_close(found[2], found[0])
 
 
 def test_a_mix_adds_its_own_mean_gradient(engine: Engine) -> None:
@@ -301,6 +343,15 @@ def written(kind: Kind, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict[s
         return [{"messages": messages(turns)} for turns in CHATS], groups
     lines: list[dict[str, object]] = []
     groups = []
+    if kind == "kto":  # a pair is two ratings; beside each stands its prompt with the same side of the next pair
+        for i, (*prompt, chosen, rejected) in enumerate(PAIRS):
+            lines.append({"prompt": messages(prompt), "chosen": chosen, "rejected": rejected})
+            for said, other, label in zip((chosen, rejected), PAIRS[(i + 1) % 3][-2:], (1.0, 0.0), strict=True):
+                both = [spelled(tokenizer, [*prompt, answer], only_last=True) for answer in (said, other)]
+                for row in both:
+                    row.extra = {"label": label}
+                groups.append(both)
+        return lines, groups
     for turns, label in zip(PAIRS, LABELS, strict=True):
         *prompt, chosen, rejected = turns
         lines.append({"prompt": messages(prompt), "chosen": chosen, "rejected": rejected, **label})
@@ -311,20 +362,27 @@ def written(kind: Kind, tokenizer: PreTrainedTokenizerBase) -> tuple[list[dict[s
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize(("kind", "other"), [("sft", 0), ("reward", 0), ("preference", 0), ("preference", 1)])
+@pytest.mark.parametrize(
+    ("kind", "other"), [("sft", 0), ("reward", 0), ("preference", 0), ("preference", 1), ("kto", 1)]
+)
 def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: Kind, other: int) -> None:
     """With `other`, the reference of a preference stage is not the model that it starts from."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     lines, groups = written(kind, tokenizer)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    optim = {"name": "sgd", "lr": LR, "schedule": "constant", "warmup": 0, "clip": 0, "steps": 1, "batch_size": 3}
-    optim |= {"micro_tokens": 200}  # two of the three pairs, in another order, and then the third
+    optim = {"name": "sgd", "lr": LR, "schedule": "constant", "warmup": 0, "clip": 0, "steps": 1}
+    optim |= {
+        "batch_size": len(groups),
+        "micro_tokens": 200,
+    }  # two of the three pairs, in another order, then the third
     stage: dict[str, object] = {"kind": kind, "model": str(base), "data": str(tmp_path / "rows.jsonl"), "optim": optim}
+    if kind == "kto":
+        stage |= {"kind": "preference", "objective": "kto"}
     if other:
         tiny("sft", seed=9).save_pretrained(tmp_path / "other")
         tokenizer.save_pretrained(tmp_path / "other")
         stage["reference"] = str(tmp_path / "other")
-    if kind == "preference":
+    if kind in REFERENCED:
         stage["params"] = PARAMS[kind]
     table = {"name": "one", "seed": 3, "compute": {"device": "cpu", "precision": "float32"}, "stage": {"it": stage}}
     stages.run(parse(cast(Table, table)), tmp_path / "run")
@@ -334,7 +392,7 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
     if kind == "reward":  # a new head, whose values only the seed tells
         before = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
         before.score.weight.data.copy_(load_scorer(base, tokenizer, "test", seed=3).score.weight)
-    reference = AutoModelForCausalLM.from_pretrained(stage.get("reference", base)) if kind == "preference" else None
+    reference = AutoModelForCausalLM.from_pretrained(stage.get("reference", base)) if kind in REFERENCED else None
     loss, expected = plain(kind, before, groups, reference)
     assert_close(moved(before, after), expected)
     logged = json.loads((tmp_path / "run" / "it" / "metrics.jsonl").read_text())
@@ -349,6 +407,7 @@ def test_a_step_of_a_recipe_is_the_plain_step(tmp_path: Path, base: Path, kind: 
 
 
 WAYS: list[tuple[Kind, bool]] = [(kind, shard) for shard in (False, True) for kind in ("sft", "reward", "preference")]
+WAYS += [("kto", False)]
 
 
 def train(kind: Kind, *, shard: bool = False) -> tuple[list[dict[str, float]], Gradients]:
@@ -370,11 +429,13 @@ def train(kind: Kind, *, shard: bool = False) -> tuple[list[dict[str, float]], G
         learner = engine.learner(both, optim)
     groups = [by_hand(kind, seed) for seed in range(4)]
     for row in (row for some in groups for group in some for row in group):
-        row.extra["ref_logp"] = [-0.5] * len(row)
+        row.extra["ref_logp"] = [-9.0 if kind == "kto" else -0.5] * len(row)  # a positive baseline
     batches = [*(collate(some, 0) for some in groups[:3]), collate(groups[3][:1], 0)]
     assert all(len(batch.micro(1)) == 7 for batch in batches[:3])  # an odd number: one of two processes gets a spare
     assert len(batches[3].micro(1)) == 1  # and here one has nothing but a spare
-    numbers = [engine.update(learner, batch, OBJECTIVES[kind], {}) for batch in batches]
+    numbers = [
+        engine.update(learner, completed(kind, engine, learner, batch), OBJECTIVES[kind], {}) for batch in batches
+    ]
     return numbers, {name: whole(weight) for name, weight in model.named_parameters()}
 
 
@@ -412,7 +473,7 @@ def test_two_processes_take_the_same_steps_as_one(tmp_path: Path) -> None:
         ours, theirs = first[kind, shard], second[kind, shard]
         assert_close(ours[1], weights, bound=1e-6)
         assert all(torch.equal(weight, theirs[1][name]) for name, weight in ours[1].items())
-        assert ours[0] == theirs[0] == [pytest.approx(step, rel=1e-6, abs=1e-7) for step in numbers]
+        assert ours[0] == theirs[0] == [pytest.approx(step, rel=1e-6, abs=1e-6) for step in numbers]
 
 
 if __name__ == "__main__":  # one of the two processes

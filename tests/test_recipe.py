@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, PARAMS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft
+from accord.recipe import KINDS, PARAMS, Compute, Evaluate, Policy, Recipe, Sft
 from accord.recipe_file import dump, load, parse
 
 TEXT = """
@@ -130,6 +130,8 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage reward folds", 1, ": 1 fold would leave nothing to train on; use 0 or at least 2 (given: 1)"),
     ("stage ppo rollout", {"batch_size": 10, "group_size": 4}, ": batch_size 10 is not a multiple of group_size 4"),
     ("stage dpo params beta", -1, ": input should be greater than 0 (given: -1)"),
+    ("stage dpo params gamma", 1, ": unknown key 'gamma'; known: beta, average, reference_free, sft"),
+    ("stage dpo objective", "kdo", ": unknown objective 'kdo'; did you mean 'kto'?; known: dpo, hinge, "),
     # References to stages.
     ("stage sft model", "@stf", ": unknown stage 'stf'; known: base"),
     ("stage reward model", "@stf", ": unknown stage 'stf'; did you mean 'sft'?; known: base, sft"),
@@ -358,7 +360,16 @@ def test_the_options_of_every_kind_of_stage(kind: str):
 def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "trackers", "stage"]
     assert options(Compute) == ["device", "precision", "processes", "threads"]
-    assert options(DpoParams) == ["beta", "sft"]
+    assert {name: " ".join(options(section)) for name, section in PARAMS["preference"].items()} == {
+        "dpo": "average beta reference_free sft",
+        "hinge": "average beta reference_free sft",
+        "ipo": "average beta reference_free sft",
+        "cdpo": "average beta label_smoothing reference_free sft",
+        "robust": "average beta label_smoothing reference_free sft",
+        "simpo": "beta gamma sft",
+        "orpo": "lam",
+        "kto": "beta desirable sft undesirable",
+    }
 
 
 PARAMS_OF = {

@@ -196,6 +196,16 @@ def test_hacking_of_another_model_is_advised_on_too(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "settings", ['objective = "simpo"\nparams = { beta = 2.0 }', "params = { reference_free = true }"]
+)
+def test_no_beta_is_raised_where_there_is_no_reference(tmp_path: Path, settings: str) -> None:
+    recipe = RECIPE.replace("params = { beta = 0.1 }", settings)
+    dpo = GOOD | {"gold": (0.4, 0.02)}
+    said = judge(tmp_path, recipe, sft=BASE, ppo=GOOD, dpo=dpo).advice
+    assert "train less and collect more labels, because dpo's reward rose" in said
+
+
 def test_advice_on_hacking_names_the_measured_peak(tmp_path: Path) -> None:
     points = [
         {"step": i, "kl": d * d, "gold": 0.6 + d * (0.2 - 0.2 * math.log(d or 1))} for i, d in enumerate(range(5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from accord.data.records import (
     as_ranking,
     as_ratings,
     bucket,
+    is_good,
 )
 from accord.data.sources import read_all
 from accord.data.tokenizer import end_id, token_lists
@@ -102,13 +103,7 @@ def pairs(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
 ) -> tuple[list[Group], list[Pair]]:
     """A group of two rows, chosen and rejected, for each pair; and the pairs that were kept."""
-    distinct: list[Pair] = []
-    for record in loaded.records:
-        pair = as_pair(record, where)
-        if pair.chosen.strip() == pair.rejected.strip():
-            loaded.dropped.add("identical", show([*pair.prompt, _said(pair.chosen)]))
-        else:
-            distinct.append(pair)
+    distinct = [as_pair(record, where) for record in _decided(loaded, where)]
     answers = [text for pair in distinct for text in (pair.chosen, pair.rejected)]
     prompts = [pair.prompt for pair in distinct for _ in range(2)]
     rows = answered(tokenizer, prompts, answers)
@@ -158,7 +153,7 @@ def ratings(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
 ) -> tuple[list[Group], list[Rating]]:
     """A group of one row for each rated answer, which knows its `label`; and the ratings that were kept."""
-    every = [rating for record in loaded.records for rating in as_ratings(record, where)]
+    every = [rating for record in _decided(loaded, where) for rating in as_ratings(record, where)]
     rows = answered(tokenizer, [rating.prompt for rating in every], [rating.response for rating in every])
     found: list[Group] = []
     kept: list[Rating] = []
@@ -170,6 +165,57 @@ def ratings(
         found.append([row])
         kept.append(rating)
     return _some(found, loaded, where), kept
+
+
+def unpaired(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+) -> tuple[list[Group], list[Rating]]:
+    """A group of two rows for each rated answer: with its own prompt, and another prompt's answer in its place.
+
+    Both know the `label` of the first, 1 for good and 0 for bad. The second says how an answer that nobody chose fares (KTO's
+    baseline); it is cut where it is too long.
+    """
+    found, kept = ratings(loaded, tokenizer, limits, where)
+    rows = [row for (row,) in found]
+    for rating, row in zip(kept, rows, strict=True):
+        row.extra = {"label": float(is_good(rating, where))}
+    starts = [chat.answer_start(row) for row in rows]
+    others = _elsewhere([tuple(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)], where)
+    for group, row, start, other in zip(found, rows, starts, others, strict=True):
+        answer = slice(starts[other], starts[other] + limits.max_tokens - start)
+        tokens, train = rows[other].tokens[answer], rows[other].train[answer]
+        group.append(Row(row.tokens[:start] + tokens, row.train[:start] + train, dict(row.extra)))
+    return found, kept
+
+
+def _elsewhere(prompts: Sequence[Hashable], where: str) -> list[int]:
+    """For each row the place of one with the next prompt: the k-th of a prompt has the k-th of the next, in a circle."""
+    places: dict[Hashable, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        places.setdefault(prompt, []).append(i)
+    each = list(places.values())
+    if len(each) == 1:
+        raise DataError(where, "all answers are to one prompt", "the baseline of kto needs answers to two at least")
+    found = [0] * len(prompts)
+    for own, others in zip(each, [*each[1:], each[0]], strict=True):
+        for k, i in enumerate(own):
+            found[i] = others[k % len(others)]
+    return found
+
+
+def _decided(loaded: Loaded, where: str) -> list[Record]:
+    """The records, rankings as pairs, without those that prefer nothing (ties, one answer twice), which are counted."""
+    found: list[Record] = []
+    for record in loaded.records:
+        if isinstance(record, Ranking) and not compared(record.ranks):
+            loaded.dropped.add("no_preference", show(record.prompt))
+            continue
+        pair = as_pair(record, where) if isinstance(record, Pair | Ranking) else None
+        if pair and pair.chosen.strip() == pair.rejected.strip():
+            loaded.dropped.add("identical", show([*pair.prompt, _said(pair.chosen)]))
+            continue
+        found.append(pair or record)
+    return found
 
 
 def compared(ranks: Sequence[int]) -> list[tuple[int, int]]:

@@ -147,12 +147,23 @@ def as_ranking(record: Record, where: str) -> Ranking:
 
 
 def as_ratings(record: Record, where: str) -> list[Rating]:
-    """Answers judged one by one; of a pair the chosen one is good and the rejected one bad."""
+    """Answers judged one by one; of a pair (of a ranking best and worst) the chosen one is good and the rejected one bad."""
     if isinstance(record, Rating):
         return [record]
-    if isinstance(record, Pair):
-        both = ((record.chosen, True), (record.rejected, False))
-        return [Rating(prompt=record.prompt, response=text, label=label) for text, label in both]
+    if isinstance(record, Pair | Ranking):
+        pair = as_pair(record, where)
+        if pair.prob == pair.weight == 1:
+            both = ((pair.chosen, True), (pair.rejected, False))
+            return [Rating(prompt=pair.prompt, response=text, label=label) for text, label in both]
     raise DataError(
-        where, f"a {type(record).__name__} is no rating", "give rows with prompt, response and label, or pairs"
-    )
+        where, f"a {type(record).__name__} does not go with ratings",
+        "give rows with prompt, response and label, or pairs without prob and weight",
+    )  # fmt: skip
+
+
+def is_good(rating: Rating, where: str) -> bool:
+    """Whether a rated answer is a good one: `true`, or more than half of a scale from 0 to 1."""
+    if not 0 <= rating.label <= 1:
+        raise DataError(where, f"the label {rating.label:g} does not say whether an answer is good",
+                        "labels are true or false, or lie in 0 to 1 (over 0.5 is good)")  # fmt: skip
+    return rating.label > 0.5

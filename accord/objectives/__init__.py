@@ -7,7 +7,7 @@ so that splitting a batch never changes its gradient.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, cast
 
@@ -52,21 +52,29 @@ class Objective:
     function: Callable[..., Loss]
     outputs: Sequence[Output] = ("logp",)
     needs: Sequence[str] = ()
+    unless: Mapping[str, str] = field(default_factory=dict)  # a column, and the parameter that makes it needless
 
     @property
     def name(self) -> str:
         """The function's name."""
         return self.function.__name__
 
+    def needed(self, params: Mapping[str, object]) -> list[str]:
+        """The columns of the batch that are read under these parameters."""
+        return [column for column in self.needs if not params.get(self.unless.get(column, ""))]
+
     def __call__(self, out: Outputs, batch: Batch, **params: object) -> Loss:
         return self.function(out, batch, **params)
 
 
 def objective(
-    *, outputs: Sequence[Output] = ("logp",), needs: Sequence[str] = ()
+    *, outputs: Sequence[Output] = ("logp",), needs: Sequence[str] = (), unless: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Loss]], Objective]:
-    """Declare what an objective needs: `outputs` of the forward pass and columns (`needs`) of the batch."""
-    return lambda function: Objective(function, outputs, needs)
+    """Declare what an objective needs: `outputs` of the forward pass and columns (`needs`) of the batch.
+
+    `unless` names, for a column that is not always read, the parameter that makes it needless when it is set.
+    """
+    return lambda function: Objective(function, outputs, needs, unless or {})
 
 
 def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:

@@ -26,7 +26,7 @@ from accord.recipe.policy_params import (
     ReinforceParams,
     RlooParams,
 )
-from accord.recipe.preference import DpoParams, Preference, PreferenceOptim
+from accord.recipe.preference import PREFERENCE_PARAMS, Preference, PreferenceOptim
 from accord.recipe.reward import Reward
 from accord.recipe.select import Select
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
@@ -36,7 +36,6 @@ __all__ = [
     "PARAMS",
     "AnyStage",
     "Compute",
-    "DpoParams",
     "Estimator",
     "Evaluate",
     "Fitted",
@@ -88,7 +87,7 @@ KINDS: dict[str, type[Stage]] = {
 }
 
 PARAMS: dict[str, Mapping[str, type[Section]]] = {  # by kind and objective, the default first
-    "preference": {"dpo": DpoParams},
+    "preference": PREFERENCE_PARAMS,
     "policy": policy_params.PARAMS,
 }
 

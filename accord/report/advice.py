@@ -11,7 +11,7 @@ from accord.report.comparison import hacked
 from accord.report.gaps import CLEAR, Gap, gap
 from accord.report.overoptimisation import fit_gold
 from accord.report.read import Run, Stage
-from accord.report.values import Measure, measure, number
+from accord.report.values import Measure, measure, number, table
 from accord.report.words import NO_BREAK, PARTS, brief, listed, named, show, signed
 
 REFUSED, OVER_REFUSED = 0.8, 0.1  # fewer refusals of unsafe requests, or more of harmless ones, are a fault
@@ -210,18 +210,24 @@ def _by(found: Gap) -> str:
 
 def _rein(stage: Stage | None) -> str:
     """How this kind of training is held closer to where it started."""
-    kind = stage.kind if stage else ""
-    name = {"policy": "kl", "preference": "beta"}.get(kind)
+    name = _held_by(stage)
     if not stage or not name:
-        return "train for fewer epochs" if kind == "sft" else "train less"
+        return "train for fewer epochs" if stage and stage.kind == "sft" else "train less"
     now = setting(stage, name)
     return f"raise {name} in {stage.name}" + ("" if now is None else f" (now {now:g})")
 
 
 def _loosen(stage: Stage | None) -> str:
-    return {"policy": "lower kl", "preference": "lower beta"}.get(
-        stage.kind if stage else "", "raise the learning rate"
-    )
+    name = _held_by(stage)
+    return f"lower {name}" if name else "raise the learning rate"
+
+
+def _held_by(stage: Stage | None) -> str | None:
+    """The parameter that holds what a stage trains to its reference, if it has one."""
+    if not stage or stage.settings.get("objective") in ("simpo", "orpo"):
+        return None
+    free = table(stage.settings.get("params")).get("reference_free")
+    return None if free else {"policy": "kl", "preference": "beta"}.get(stage.kind)
 
 
 def _labels(run: Run, made: Stage | None) -> str:

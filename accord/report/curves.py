@@ -40,7 +40,7 @@ CURVES: dict[str, dict[str, list[str]]] = {
     "pretrain": LANGUAGE,
     "sft": LANGUAGE,
     "reward": {**PAIRS, **OPTIMISER},
-    "preference": {**PAIRS, **LOGPS, **OPTIMISER},
+    "preference": {**PAIRS, **LOGPS, "Baseline of rated answers": ["baseline eval/baseline"], **OPTIMISER},
     "policy": {
         "Reward": ["reward/mean eval/reward", PARTS],
         "KL to the reference": ["kl/mean eval/kl", "kl/beta"],

@@ -12,7 +12,20 @@ from accord import demo, lora
 from accord.console import say
 from accord.data import chat, prepare
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Prompt, Ranking, Record, Text, as_example, as_pair, as_prompt, conversation
+from accord.data.records import (
+    Example,
+    Prompt,
+    Ranking,
+    Rating,
+    Record,
+    Text,
+    as_example,
+    as_pair,
+    as_prompt,
+    as_ratings,
+    conversation,
+    is_good,
+)
 from accord.data.sources import check, read_all
 from accord.data.tokenizer import load_tokenizer
 from accord.errors import DataError, ModelError, RecipeError
@@ -138,6 +151,7 @@ def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
     """The records are of the kind that the stage reads, and the first ones render under its chat template."""
     mixed = seen.where.endswith(".mix.data")
+    rated = isinstance(stage, Preference) and "label" in resolve(stage.objective, OBJECTIVES, "objective").needs
     for record in records:
         if mixed and isinstance(record, Text):
             continue
@@ -145,8 +159,8 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
             as_example(record, seen.where)
         elif stage.kind == "reward":
             _ = record if isinstance(record, Ranking) else as_pair(record, seen.where)
-        elif stage.kind == "preference":
-            as_pair(record, seen.where)
+        elif isinstance(stage, Preference):
+            _check_preference(record, seen.where, stage.objective, rated=rated)
         elif (stage.kind == "pretrain") != isinstance(record, Text):
             wanted = "plain text" if stage.kind == "pretrain" else "prompts"
             raise DataError(seen.where, f"a {type(record).__name__} is not what the stage reads", f"give {wanted}")
@@ -157,10 +171,23 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
             raise ModelError(seen.where, *(": ".join(map(str, error.args[:2])), *error.args[2:])) from None
 
 
+def _check_preference(record: Record, where: str, objective: str, *, rated: bool) -> None:
+    """Ratings go with objectives that read a `label`, and say good or bad; pairs go with every objective."""
+    if rated:
+        for rating in as_ratings(record, where):
+            is_good(rating, where)
+    elif isinstance(record, Rating):
+        fix = 'give pairs or rankings, or set objective = "kto"'
+        raise DataError(where, f"ratings do not go with objective '{objective}'", fix)
+    else:
+        as_pair(record, where)
+
+
 def _shown(record: Record) -> Example:
     """A record as a conversation with an answer."""
-    if isinstance(record, Prompt):
-        return Example(messages=[*record.prompt, {"role": "assistant", "content": "…"}], train="last")
+    if isinstance(record, Prompt | Rating):
+        said = record.response if isinstance(record, Rating) else "…"
+        return Example(messages=[*record.prompt, {"role": "assistant", "content": said}], train="last")
     try:
         return as_example(record, "")
     except DataError:

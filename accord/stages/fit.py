@@ -88,6 +88,8 @@ class Step:
 
 
 Evaluation: TypeAlias = Callable[[int], dict[str, float]]
+# Adds to batches that count together what couples their rows.
+Complete: TypeAlias = Callable[[Sequence[Batch]], list[Batch]]
 Offline: TypeAlias = Pretrain | Sft | Reward | Preference  # stages that fit to records as they are
 
 
@@ -152,8 +154,12 @@ def fit_groups(
     seed: int,
     params: dict[str, object] | None = None,
     tags: dict[str, int] | None = None,
+    complete: Complete = list,
 ) -> dict[str, float]:
-    """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`."""
+    """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`.
+
+    `complete` is called on each batch just before its update, and on all held-out ones together before their evaluation.
+    """
     engine, optim = context.engine, stage.optim
     learner = engine.learner(roles, optim)
     progress = engine.load_state(learner, context.folder.state)
@@ -161,7 +167,8 @@ def fit_groups(
     batches = [collate(held[i : i + 64], pad) for i in range(0, len(held), 64)]
 
     def evaluate(_: int) -> dict[str, float]:
-        found = engine.evaluate(learner.roles, batches, objective, params or {}, micro_tokens=optim.micro_tokens)
+        whole = complete(batches)
+        found = engine.evaluate(learner.roles, whole, objective, params or {}, micro_tokens=optim.micro_tokens)
         if stage.kind in {"sft", "pretrain"}:
             found["perplexity"] = math.exp(min(found["loss"], 700))
         progress.memory["last"] = found
@@ -170,7 +177,7 @@ def fit_groups(
     fit(
         context,
         learner,
-        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step),
+        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step, complete=complete),
         objective,
         params=params or {},
         stage=stage,
@@ -183,10 +190,12 @@ def fit_groups(
     return cast(dict[str, float], progress.memory.get("last", {}))
 
 
-def steps(groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int) -> Iterator[Step]:
-    """Batches of groups without end, from step `start` on."""
+def steps(
+    groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int, complete: Complete = list
+) -> Iterator[Step]:
+    """Batches of groups without end, from step `start` on, each completed when it is asked for."""
     for index in order(len(groups), batch_size, seed=seed, start=start):
-        yield Step([collate([groups[i] for i in index], pad)])
+        yield Step(complete([collate([groups[i] for i in index], pad)]))
 
 
 def limits_of(stage: Trained, path: str, context: Context) -> Limits:

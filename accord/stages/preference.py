@@ -1,4 +1,4 @@
-"""Preference optimisation: DPO, or an objective of the user's, on pairs and against a frozen reference."""
+"""Preference optimisation: DPO and its family, or an objective of the user's, on pairs or on rated answers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group, collate
+from accord.data.batch import Batch, Group, collate
 from accord.data.tokenizer import load_tokenizer, pad_id
-from accord.engine import seed_all
+from accord.engine import Engine, seed_all
 from accord.model import Roles, load_policy, save_model
 from accord.objectives import check_params, resolve
-from accord.objectives.preference import OBJECTIVES
+from accord.objectives.preference import OBJECTIVES, log_ratio
 from accord.recipe import Preference
 from accord.run import write_file
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 
 
 def run(context: Context, stage: Preference) -> None:
-    """Train on pairs; the reference's log-probs are computed once, kept on disk, and the reference leaves memory."""
+    """Train on pairs or, where the objective needs a `label`, on rated answers.
+
+    The reference's log-probs are computed once, kept on disk, and the reference leaves memory.
+    """
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     objective = resolve(stage.objective, OBJECTIVES, f"{context.where}.objective")
@@ -31,20 +34,45 @@ def run(context: Context, stage: Preference) -> None:
     check_params(objective, params, f"{context.where}.params")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
     limits = limits_of(stage, path, context)
-    groups, _ = prepare.pairs(train, tokenizer, limits, f"{context.where}.data")
-    held_groups, _ = prepare.pairs(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
+    needed = objective.needed(params)
+    made = prepare.unpaired if "label" in needed else prepare.pairs
+    groups, _ = made(train, tokenizer, limits, f"{context.where}.data")
+    held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
     note_data(context, train, len(groups), held, len(held_groups))
-    if "ref_logp" in objective.needs:
+    if "ref_logp" in needed or "label" in needed:
         add_reference(context, stage, tokenizer, [*groups, *held_groups])
 
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
+    roles = Roles(policy=policy)
+
+    def complete(batches: Sequence[Batch]) -> list[Batch]:
+        return with_baseline(context.engine, roles, batches, micro_tokens=stage.optim.micro_tokens)
+
     result = fit_groups(
-        context, stage, Roles(policy=policy), objective, groups, held_groups, pad=pad_id(tokenizer), seed=context.seed,
-        params=params,
+        context, stage, roles, objective, groups, held_groups, pad=pad_id(tokenizer), seed=context.seed,
+        params=params, complete=complete if "label" in needed else list,
     )  # fmt: skip
     context.folder.note(result=result)
     save_model(policy, tokenizer, context.folder.model)
+
+
+def with_baseline(engine: Engine, roles: Roles, batches: Sequence[Batch], *, micro_tokens: int) -> list[Batch]:
+    """Rated answers without the rows beside them, and with what couples them over all batches: `baseline`, `good_share`.
+
+    The baseline is KTO's z0 = max(0, mean log(pi / pi_ref)) of answers to other prompts, under the policy as it is now and
+    without gradient (Ethayarajh et al. 2024, section 4.1, https://arxiv.org/abs/2402.01306). The paper and TRL shift answers by
+    one within a batch; here each prompt has the same other answer in every pass, so that its reference is computed once.
+    """
+    own = [batch.select(torch.arange(0, len(batch), 2)) for batch in batches]
+    other = [batch.select(torch.arange(1, len(batch), 2)) for batch in batches]
+    found = [engine.outputs(roles, batch, ["logp"], micro_tokens=micro_tokens) for batch in other]
+    gain = torch.cat([log_ratio(out, batch) for out, batch in zip(found, other, strict=True)])
+    good = torch.cat([batch["label"] for batch in own])
+    for batch in own:
+        batch.extra["baseline"] = gain.mean().clamp(min=0).expand(len(batch))
+        batch.extra["good_share"] = good.mean().expand(len(batch))
+    return own
 
 
 def add_reference(
