@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
 
 def answers(made: Run, stage: str) -> list[list[dict[str, object]]]:
     """The answers to each prompt."""
-    rows = read_rows(made.stage(stage).path / "answers.jsonl")
+    rows = read_rows(made.stage(stage).path / "candidates.jsonl")
     return [cast(list[dict[str, object]], rows[i : i + 4]) for i in range(0, len(rows), 4)]
 
 
@@ -98,7 +98,7 @@ def test_another_choice_makes_its_users_train_again(made: Run) -> None:
     again = run_recipe(parse(cast(Table, given)), made.path)
     changed = {name for name in before if again.stage(name).record["fingerprint"] != before[name]["fingerprint"]}
     assert changed == {"pairs", "dpo"}
-    assert len(read_rows(again.stage("pairs").path / "answers.jsonl")) == 120
+    assert len(read_rows(again.stage("pairs").path / "candidates.jsonl")) == 120
 
 
 def test_it_goes_on_where_it_was_stopped(made: Run, base: Path, tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_it_goes_on_where_it_was_stopped(made: Run, base: Path, tmp_path: Path) 
     )
     with pytest.raises((AccordError, AssertionError)):
         run_recipe(parse(recipe), tmp_path / "run", only=["best"])
-    file = tmp_path / "run" / "best" / "answers.jsonl"
+    file = tmp_path / "run" / "best" / "candidates.jsonl"
     first = file.read_text()
     assert len(first.splitlines()) == 128
     flag.unlink()
     run_recipe(parse(recipe), tmp_path / "run", only=["best"])
     assert file.read_text().startswith(first)
-    assert file.read_text() == (made.stage("best").path / "answers.jsonl").read_text()
+    assert file.read_text() == (made.stage("best").path / "candidates.jsonl").read_text()
 
 
 ASKED = Asked([{"role": "user", "content": "?"}], [1], {}, Prompt(prompt=[{"role": "user", "content": "?"}]))

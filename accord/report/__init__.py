@@ -33,6 +33,7 @@ TITLES = {
     "reward": "Reward model",
     "policy": "Policy optimisation",
     "preference": "Preference optimisation",
+    "select": "Best of n",
     "evaluate": "Comparison",
 }
 RESULTS = {
@@ -41,6 +42,12 @@ RESULTS = {
     "kl_budget": "KL budget",
     "agreement": "two annotators agree",
     "ceiling": "a perfect judge would reach",
+    "select/reward": "reward of all answers",
+    "select/reward_best": "reward of the best",
+    "select/kept": "prompts kept",
+    "select/prompts": "prompts",
+    "select/n": "answers each",
+    "select/kl": "KL at most",
 }
 
 
@@ -159,7 +166,7 @@ def _tiles(stage: Stage) -> Iterator[Tile]:
         if found and not repeats and not name.endswith("_stderr"):
             error = found.stderr or number(stage.result.get(f"{name}_stderr"))
             detail = f"n = {found.n:,}" if found.n else ""
-            words = RESULTS.get(name) or label(f"eval/{name}")
+            words = RESULTS.get(f"{stage.kind}/{name}") or RESULTS.get(name) or label(f"eval/{name}")
             yield Tile(words, show(name, Measure(found.value, error)), detail)
     # An ensemble's last row is one member's, so a reward stage has no value of its own here.
     for key in LAST if stage.kind in ("pretrain", "sft", "preference") else ():

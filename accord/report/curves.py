@@ -44,8 +44,9 @@ CURVES: dict[str, dict[str, list[str]]] = {
     "policy": {
         "Reward": ["reward/mean eval/reward", PARTS],
         "KL to the reference": ["kl/mean eval/kl", "kl/beta"],
-        "Losses": ["policy/loss", "value/loss", "mix/loss"],
-        "Entropy and clipping": ["policy/entropy", "policy/clip_fraction"],
+        "Losses": ["policy/loss", "value/loss", "kl/loss", "mix/loss"],
+        "Entropy and clipping": ["policy/entropy", "policy/clip_fraction", "value/clip_fraction"],
+        "How far updates go": ["policy/ratio_max policy/ratio_min", "policy/approx_kl"],
         "Explained variance of the value": ["value/explained_variance"],
         "Length and share finished": ["rollout/length eval/length", "rollout/finished eval/finished"],
         "Sampler mismatch": ["sampler/mismatch"],
@@ -65,6 +66,10 @@ LABELS = {
     "eval/finished": "held-out share finished",
     "policy/entropy": "entropy",
     "policy/clip_fraction": "clip fraction",
+    "policy/ratio_max": "largest ratio, new to old",
+    "policy/ratio_min": "smallest ratio",
+    "policy/approx_kl": "KL from the policy that sampled",
+    "kl/loss": "KL loss",
     "value/explained_variance": "explained variance",
     "sampler/mismatch": "mismatch",
 }

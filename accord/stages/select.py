@@ -34,7 +34,7 @@ CHUNK = 32  # prompts answered between two looks at the clock and at signals
 
 
 def run(context: Context, stage: Select) -> None:
-    """Answer and judge; leaves answers.jsonl (every answer with its reward) and records.jsonl (what is kept)."""
+    """Answer and judge; leaves candidates.jsonl (every answer with its reward) and records.jsonl (what is kept)."""
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     loaded, _ = prepare.load(stage.data, None, context.where)
@@ -47,11 +47,13 @@ def run(context: Context, stage: Select) -> None:
     asked = prepare.prompts(loaded, tokenizer, room=room, where=f"{context.where}.data")
     note_data(context, loaded, len(asked), None, 0)
     answer(context, stage, path, tokenizer, asked)
-    rows = read_rows(context.folder.path / "answers.jsonl")
+    rows = read_rows(context.folder.path / "candidates.jsonl")
     chosen = [kept for i, a in enumerate(asked) if (kept := choose(a, rows[i * stage.n : (i + 1) * stage.n], stage))]
     if not chosen:
         said = f"none of the {len(asked)} prompts has an answer to keep"
-        raise NothingKept(context.where, said, "lower `above`, raise `n` or the temperature, or look at answers.jsonl")
+        raise NothingKept(
+            context.where, said, "lower `above`, raise `n` or the temperature, or look at candidates.jsonl"
+        )
     text = "".join(json.dumps(to_row(record), ensure_ascii=False) + "\n" for record in chosen)
     write_text(context.folder.path / RECORDS, text)
     context.folder.note(result=summary(asked, rows, stage.n, len(chosen)))
@@ -61,7 +63,7 @@ def answer(
     context: Context, stage: Select, path: str, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Asked]
 ) -> None:
     """Sample and judge in chunks, after those that an interrupted run has left."""
-    file = context.folder.path / "answers.jsonl"
+    file = context.folder.path / "candidates.jsonl"
     done = len(read_rows(file)) // stage.n
     model = context.engine.place(load_policy(path, tokenizer, f"{context.where}.model"))
     sampler = LocalSampler(model, tokenizer, stop_ids(tokenizer, path))
@@ -89,7 +91,7 @@ def answer(
 
 
 def row_of(rollout: Rollout, value: float) -> dict[str, object]:
-    """An answer as a row of answers.jsonl; a reward that is not a number is null."""
+    """An answer as a row of candidates.jsonl; a reward that is not a number is null."""
     return {"prompt": rollout.prompt, "response": rollout.text, "finish": rollout.finish,
             "reward": value if math.isfinite(value) else None}  # fmt: skip
 
@@ -118,6 +120,5 @@ def summary(asked: Sequence[Asked], rows: Sequence[Mapping[str, object]], n: int
               for i in range(len(asked))]  # fmt: skip
     average = mean([sum(v) / len(v) if v else math.nan for v in values], clusters)
     best = mean([max(v) if v else math.nan for v in values], clusters)
-    found: dict[str, object] = {"prompts": len(asked), "kept": kept, "n": n, "kl": best_of_n(n)}
-    found |= {"reward": average.to_json()} if average else {}
-    return found | ({"reward_best": best.to_json()} if best else {})
+    found: dict[str, object] = {k: v.to_json() for k, v in {"reward": average, "reward_best": best}.items() if v}
+    return found | {"kept": kept, "prompts": len(asked), "n": n, "kl": best_of_n(n)}
