@@ -15,7 +15,7 @@ os.environ.setdefault(
 
 import torch
 from accelerate.state import AcceleratorState
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from accord.data.records import Text
 from accord.engine import Engine
@@ -52,6 +52,15 @@ def tiny_llama(
         pad_token_id=0, bos_token_id=None, eos_token_id=1,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def scorer(seed: int) -> LlamaForSequenceClassification:
+    """A Llama of two layers with a scalar head, random."""
+    trunk = tiny_llama(seed=seed)
+    trunk.config.num_labels = 1
+    made = LlamaForSequenceClassification(trunk.config).eval()
+    made.model = trunk.model
+    return made
 
 
 @pytest.fixture(scope="session")

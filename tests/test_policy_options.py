@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from conftest import scorer, tiny_llama
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from accord.engine import Engine
 from accord.errors import RecipeError
+from accord.model import Roles
 from accord.objectives.kl import estimate, multiplied, scheduled
-from accord.recipe import Policy, PpoParams, Table
+from accord.objectives.policy import OBJECTIVES
+from accord.recipe import (
+    GrpoParams,
+    Optim,
+    Policy,
+    PolicyParams,
+    PpoParams,
+    ReinforceParams,
+    RlooParams,
+    RolloutParams,
+    Table,
+)
 from accord.recipe_file import parse
 from accord.run import Run, read_rows
+from accord.sampler import Rollout
+from accord.score import Score
 from accord.stages import run as run_recipe
-from accord.stages.credit import Moments, shape
-from accord.stages.policy import steered
+from accord.stages.actors import Actors
+from accord.stages.credit import Moments, credit, shape
+from accord.stages.policy import loss_params, steered
 
 REWARD = """
 def long(rollout):
@@ -193,3 +213,57 @@ def test_estimators_of_kl_on_a_known_pair() -> None:
     assert float((p * estimate(log_ratio, "k3")).sum()) == pytest.approx(exact)
     assert float((p * estimate(log_ratio, "k2")).sum()) == pytest.approx(float((p * log_ratio**2 / 2).sum()))
     assert float(estimate(log_ratio, "k3").min()) >= 0
+
+
+def sampled(tokenizer: PreTrainedTokenizerFast, count: int = 12) -> list[Rollout]:
+    """Random answers of one to nine tokens, some of which ended."""
+    draw = np.random.default_rng(0)
+    found: list[Rollout] = []
+    for i in range(count):
+        tokens = draw.integers(2, 320, draw.integers(1, 10)).tolist()
+        ended = bool(draw.random() < 0.6)
+        found.append(Rollout(
+            prompt=[], text="", prompt_tokens=draw.integers(2, 320, draw.integers(2, 9)).tolist(),
+            tokens=tokens + ([tokenizer.eos_token_id] if ended else []), logp=[0.0] * (len(tokens) + ended),
+            finish="stop" if ended else "length", group=i // 4,
+        ))  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize(
+    ("objective", "params"),
+    [
+        ("ppo", PpoParams(score_at="after", whiten_rewards=True, entropy=0.1)),
+        ("rloo", RlooParams(kl_in="loss", kl_estimator="k2", kl_level="answer")),
+        ("grpo", GrpoParams()),
+        ("grpo", GrpoParams(length="token", whiten=True)),
+        ("reinforce", ReinforceParams(kl_estimator="k3")),
+    ],
+)
+def test_no_split_changes_the_weights(
+    engine: Engine, tokenizer: PreTrainedTokenizerFast, objective: str, params: PolicyParams
+) -> None:
+    """One step on the whole batch, and in micro-batches of one group each; one answer could not be scored."""
+    made: list[list[torch.Tensor]] = []
+    for micro_tokens in (100_000, 40, 1):
+        policy, reference = tiny_llama(seed=0), tiny_llama(seed=1)
+        critic = scorer(2) if isinstance(params, PpoParams) else None
+        learner = engine.learner(
+            Roles(policy=policy, scorer=critic), Optim(name="sgd", lr=1.0, micro_tokens=micro_tokens)
+        )
+        actors = SimpleNamespace(learner=learner, critic=critic, reference=reference, tokenizer=tokenizer)
+        rollouts = sampled(tokenizer)
+        scores = [Score(math.nan if i == 5 else math.sin(i)) for i in range(len(rollouts))]
+        batch, _ = credit(
+            rollouts, scores, cast(Actors, actors), engine, params, beta=0.1, moments=Moments(),
+            rollout=RolloutParams(max_new_tokens=9, temperature=0.8), micro_tokens=micro_tokens,
+        )  # fmt: skip
+        stage = SimpleNamespace(params=params, rollout=RolloutParams())
+        chosen = OBJECTIVES[objective]
+        outputs = [*chosen.outputs, "entropy_grad"] if params.entropy else chosen.outputs
+        loss = {**loss_params(chosen, cast(Policy, stage)), **({"kl": 0.1} if params.kl_in == "loss" else {})}
+        numbers = engine.update(learner, batch, replace(chosen, outputs=outputs), loss)
+        assert numbers["grad_norm"] > 0.01
+        made.append([weight.detach() for weight in learner.roles.parameters()])
+    for other in made[1:]:
+        assert max(float((a - b).abs().max()) for a, b in zip(made[0], other, strict=True)) < 2e-6

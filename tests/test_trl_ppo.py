@@ -13,9 +13,9 @@ from typing import cast
 
 import pytest
 import torch
-from conftest import tiny_llama
+from conftest import scorer, tiny_llama
 from torch import Tensor
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from accord.engine import Engine
 from accord.model import Roles
@@ -27,15 +27,6 @@ from accord.stages.actors import Actors
 from accord.stages.credit import Moments, credit
 
 PROMPT, ANSWER, LR = 5, 8, 0.1
-
-
-def scorer(seed: int) -> LlamaForSequenceClassification:
-    """A Llama with a scalar head, random."""
-    trunk = tiny_llama(seed=seed)
-    trunk.config.num_labels = 1
-    made = LlamaForSequenceClassification(trunk.config).eval()
-    made.model = trunk.model
-    return made
 
 
 @pytest.mark.filterwarnings("ignore")  # of TRL and transformers, about each other
