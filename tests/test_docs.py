@@ -11,7 +11,7 @@ import pytest
 from test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for folder in (".", "docs", "recipes") for path in sorted((ROOT / folder).glob("*.md"))]
+PAGES = [path for folder in (".", "docs", "docs/methods", "recipes") for path in sorted((ROOT / folder).glob("*.md"))]
 MODULES = sorted(
     path.name + "/" * path.is_dir()
     for path in (ROOT / "accord").iterdir()

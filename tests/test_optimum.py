@@ -163,6 +163,30 @@ def test_the_mean_that_holds_the_answer_itself_makes_beta_larger() -> None:
     assert divergence(optimum(1.0), found) < 0.005 < divergence(optimum(0.5), found)
 
 
+def test_in_the_reward_the_mean_shrinks_both() -> None:
+    """A KL that is part of the reward is part of what shrinks: K does not matter."""
+    params = EXACT["grpo"](0.5).model_copy(update={"kl_in": "reward", "kl_estimator": "k1"})
+    found = optimise(OBJECTIVES["grpo"], params, group=2, groups=1024)
+    assert divergence(optimum(0.5), found) < 0.005
+
+
+@pytest.mark.parametrize("level", ["token", "answer"])
+def test_k1_in_the_loss_holds_nothing(level: str) -> None:
+    """The gradient of log pi is 0 on average: it ends where no KL at all ends."""
+    params = EXACT["grpo"](0.5).model_copy(update={"kl_estimator": "k1", "kl_level": level})
+    found, free = (optimise(OBJECTIVES["grpo"], each, group=64, groups=32)
+                   for each in (params, params.model_copy(update={"kl": 0.0})))  # fmt: skip
+    assert divergence(free, found) < 1e-3
+    assert found.max() > 0.99 > 0.9 > optimum(0.5).max()
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
+def test_k2_and_k3_in_the_reward_collapse(estimator: str) -> None:
+    """A rarer answer pays as a commoner one does, becomes rarer still, and pays more."""
+    found = optimise(OBJECTIVES["rloo"], RlooParams(kl=0.5, kl_estimator=estimator), group=64, groups=32)
+    assert found.max() > 0.99 > 0.9 > optimum(0.5).max()
+
+
 def test_k3_in_the_loss_goes_elsewhere() -> None:
     """Its gradient is that of KL(pi_ref || pi): pi(y) = beta pi_ref(y) / (c - r(y)), c such that they add up to 1."""
     beta, reference = 0.5, probabilities(REFERENCE)

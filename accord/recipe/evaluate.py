@@ -12,11 +12,12 @@ from accord.recipe.training import Sources, Stage
 
 
 class Sampling(Section):
-    """How an evaluation samples."""
+    """How an evaluation or a selection samples."""
 
     max_new_tokens: Positive = 128
+    """Longest answer, its end token included."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of the sampled answers; each prompt is also answered greedily."""
+    """Of the sampled answers; an evaluation also answers each prompt greedily."""
 
 
 class Evaluate(Stage):

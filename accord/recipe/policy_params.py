@@ -26,8 +26,8 @@ class PolicyParams(Section):
     kl_in: Literal["reward", "loss"] = "reward"
     """Where it counts: as a price on each token's reward, or as a term of the loss."""
     kl_estimator: Estimator = "k1"
-    """Schulman's k1, k2 or k3. In the reward k1 leads to the optimum, in the loss k2 of whole answers; the others have fixed
-    points of their own."""
+    """Schulman's k1, k2 or k3. In the reward k1 leads to the optimum (k2 and k3 collapse), in the loss k2 of whole answers (k1
+    holds nothing, k3 goes elsewhere)."""
     kl_level: Level = "token"
     """In the loss: the estimate of each token, or that of the whole answer."""
     kl_end: float | None = Field(default=None, ge=0)
