@@ -39,7 +39,7 @@ from accord.score import Score
 from accord.stages import run as run_recipe
 from accord.stages.actors import Actors
 from accord.stages.credit import Moments, credit, shape
-from accord.stages.policy import loss_params, steered
+from accord.stages.policy import let_go, loss_params, steered
 
 REWARD = """
 def long(rollout):
@@ -202,6 +202,16 @@ def test_scores_are_normalised_then_clipped_then_charged() -> None:
     assert found[:3].tolist() == pytest.approx([0 - 0.2, 1 - 0.3, -1 - 0.5 - 0.4])
     assert found[3].isnan()
     assert Moments().add([]) == Moments()
+
+
+def test_estimators_that_hold_nothing_are_named() -> None:
+    """Those that tests/test_optimum.py shows to hold nothing, or to collapse."""
+    bad = {("loss", "k1"), ("reward", "k2"), ("reward", "k3")}
+    for place in ("reward", "loss"):
+        for estimator in ("k1", "k2", "k3"):
+            params = PpoParams.model_validate({"kl_in": place, "kl_estimator": estimator})
+            assert let_go(params) == ((place, estimator) in bad)
+            assert not let_go(params.model_copy(update={"kl": 0.0}))
 
 
 def test_estimators_of_kl_on_a_known_pair() -> None:

@@ -56,6 +56,9 @@ def run(context: Context, stage: Policy) -> None:
     actors = load_actors(context, stage, path, tokenizer)
     progress = engine.load_state(actors.learner, context.folder.state)
     context.folder.cut_back(progress.sizes)
+    if let_go(stage.params):
+        said = f"{stage.params.kl_estimator} in the {stage.params.kl_in} does not hold the policy as KL does"
+        say(f"{context.name:<10} {said}: docs/methods/kl.md says where it leads")
     if held_asked and not stage.eval_rewards:
         say(f"{context.name:<10} eval_rewards is not set: the checkpoint is chosen by the reward that is optimised")
 
@@ -101,6 +104,11 @@ def open_objective(stage: Policy, where: str) -> Objective:
     objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
     check_params(objective, loss_params(objective, stage), f"{where}.params")
     return replace(objective, outputs=[*objective.outputs, "entropy_grad"]) if stage.params.entropy else objective
+
+
+def let_go(params: PolicyParams) -> bool:
+    """Whether the KL has an estimator whose gradient is not that of the KL: k1 in the loss, k2 or k3 in the reward."""
+    return params.kl > 0 and (params.kl_in == "loss") == (params.kl_estimator == "k1")
 
 
 def loss_params(objective: Objective, stage: Policy) -> dict[str, object]:
