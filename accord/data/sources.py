@@ -165,7 +165,7 @@ def _produced(name: str, function: Callable[[], object], where: str) -> Found:
             yield f"{name} row {count}", row
     except AccordError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise DataError(where, f"{name} raised after {count} rows: {told(error, path)}", "mend the function") from error
 
 

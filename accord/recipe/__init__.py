@@ -12,8 +12,8 @@ from pydantic import Field
 from accord.recipe.base import Name, Section, Seed, StageName, Table, one_of, unknown
 from accord.recipe.evaluate import Evaluate, Sampling
 from accord.recipe.likelihood import Pretrain, Sft, Shape
-from accord.recipe.policy import Mix, Policy, PpoParams, Rewards, RewardTerm, RolloutParams
-from accord.recipe.preference import DpoParams, Preference
+from accord.recipe.policy import Mix, Policy, PolicyOptim, PpoParams, Rewards, RewardTerm, RolloutParams
+from accord.recipe.preference import DpoParams, Preference, PreferenceOptim
 from accord.recipe.reward import Reward
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
 
@@ -29,8 +29,10 @@ __all__ = [
     "Mix",
     "Optim",
     "Policy",
+    "PolicyOptim",
     "PpoParams",
     "Preference",
+    "PreferenceOptim",
     "Pretrain",
     "Recipe",
     "Reward",
