@@ -23,7 +23,6 @@ from accord.data.prepare import Asked, Loaded
 from accord.data.records import Text
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, Learner, Part, Progress, seed_all
-from accord.errors import RecipeError
 from accord.estimate import mean
 from accord.model import Roles, load_policy, policy_beside, save_model, score_head, scorer_beside
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
@@ -34,7 +33,7 @@ from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
 from accord.score.model import normalisation, open_reward
-from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept
+from accord.stages.fit import Context, Step, fit, limits_of, note_data, room_for, say_kept
 
 
 @dataclass
@@ -57,11 +56,8 @@ def run(context: Context, stage: Policy) -> None:
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    room = limits_of(stage, path, context).max_tokens - stage.rollout.max_new_tokens
-    if room < 1:
-        raise RecipeError(
-            f"{context.where}.rollout.max_new_tokens", "leaves no room for a prompt in the model's context"
-        )
+    longest = limits_of(stage, path, context).max_tokens
+    room = room_for(stage.rollout.max_new_tokens, longest, f"{context.where}.rollout.max_new_tokens")
     asked = prepare.prompts(train, tokenizer, room=room, where=f"{context.where}.data")
     held_asked = prepare.prompts(held, tokenizer, room=room, where=f"{context.where}.eval_data") if held else []
     note_data(context, train, len(asked), held, len(held_asked))
