@@ -55,6 +55,11 @@ class Learner:
     spikes: Spikes
     resting: set[str] = field(default_factory=set)
 
+    def trained(self) -> list[str]:
+        """The names of the weights that do not stand still."""
+        named = self.roles.named_parameters(remove_duplicate=False)
+        return [name for name, weight in named if weight.requires_grad]
+
     def set_lr(self, factor: float) -> float:
         """Scale every group's peak learning rate by `factor`; returns the first group's."""
         for group in self.optimizer.param_groups:
@@ -303,11 +308,9 @@ class Engine:
 
     def save_state(self, learner: Learner, progress: Progress, folder: Path) -> None:
         """Weights (but those that stand still), optimizer, progress and random states, complete or not at all."""
-        trained = {
-            name for name, weight in learner.roles.named_parameters(remove_duplicate=False) if weight.requires_grad
-        }
+        weights = learner.roles.state_dict()
         state = {
-            "roles": {name: value for name, value in learner.roles.state_dict().items() if name in trained},
+            "roles": {name: weights[name] for name in learner.trained()},
             "optimizer": learner.optimizer.state_dict(),
             "spikes": learner.spikes.seen,
             "progress": {"step": progress.step, "memory": progress.memory, "sizes": progress.sizes},
@@ -325,7 +328,10 @@ class Engine:
             state = torch.load(path, map_location="cpu", weights_only=False)
         except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
             raise EngineError(str(path), f"is damaged ({error})", f"remove {folder} to start the stage again") from None
-        learner.roles.load_state_dict(state["roles"], strict=False)
+        if missing := [name for name in learner.trained() if name not in state["roles"]]:
+            said = f"lacks {len(missing)} of the weights that are trained, as {missing[0]}"
+            raise EngineError(str(path), said, f"remove {folder} to start the stage again")
+        learner.roles.load_state_dict(state["roles"], strict=False)  # those that stand still are not in it
         learner.optimizer.load_state_dict(state["optimizer"])
         learner.spikes.seen = state.get("spikes", [])
         torch.set_rng_state(state["random"]["torch"])

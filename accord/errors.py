@@ -42,3 +42,8 @@ class Interrupted(AccordError):
     """Stopped by SIGINT or SIGTERM after saving the state."""
 
     exit_code = 130
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory gave out: PyTorch says so in words, and has a type for it on GPUs alone."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))

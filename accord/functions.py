@@ -7,12 +7,13 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from accord.errors import RecipeError
+from accord.errors import AccordError, DataError, RecipeError, out_of_memory
 
 
 def is_reference(text: str) -> bool:
@@ -40,6 +41,17 @@ def source_of(reference: str) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         raise RecipeError(reference, *_no_such_file(path)) from None
+
+
+@contextmanager
+def running(reference: str) -> Iterator[None]:
+    """Turn whatever the user's code behind `file.py:fn` raises into one message, but not a lack of memory."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, AccordError) or out_of_memory(error):
+            raise
+        raise DataError(reference, f"raised {told(error, _split(reference)[0])}", "mend the function") from error
 
 
 def told(error: BaseException, path: Path) -> str:

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, pstdev
 
-import torch
-
-from accord.errors import EngineError
+from accord.errors import EngineError, out_of_memory
 
 WINDOW, ENOUGH = 128, 32  # updates to compare with, and the fewest that say anything
 
@@ -47,12 +45,13 @@ def enough_memory(setting: str, value: int) -> Iterator[None]:
     """Turn a lack of memory into an error that says which setting to halve."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
+        said = f" ({str(error).splitlines()[0][:200]})" if str(error) else ""
         raise EngineError(
             "memory",
-            f"there is not enough for {setting} = {value:,} ({str(error).splitlines()[0][:200]})",
+            f"there is not enough for {setting} = {value:,}{said}",
             f"try {setting} = {max(1, value // 2)}{'; results do not change' if setting.endswith('micro_tokens') else ''}. "
             "Where that is too small already: a smaller max_tokens, lora, or a smaller model",
         ) from error

@@ -92,11 +92,17 @@ class Adapters(nn.Module):
 
 def new(model: PreTrainedModel, settings: Lora) -> Adapter:
     """The adapter that a model gets under these settings."""
+    targets = targets_of(model, settings, "lora")
+    return Adapter(model.config._name_or_path, settings.r, settings.scale, settings.scale * settings.r, targets)
+
+
+def targets_of(model: PreTrainedModel, settings: Lora, where: str) -> tuple[str, ...]:
+    """Last parts of the names of the layers that get an adapter; ModelError where the model has no such layer."""
     known = sorted({path.rpartition(".")[2] for path, _ in _layers(model)})
     targets = known if settings.targets == "all-linear" else settings.targets
     if missing := sorted(set(targets) - set(known)):
-        raise ModelError("lora.targets", f"no layer is called {', '.join(missing)}", f"known: {', '.join(known)}")
-    return Adapter(model.config._name_or_path, settings.r, settings.scale, settings.scale * settings.r, tuple(targets))
+        raise ModelError(f"{where}.targets", f"no layer is called {', '.join(missing)}", f"known: {', '.join(known)}")
+    return tuple(targets)
 
 
 # ----------------------------------------------------------------------------------------------------------- on a model
@@ -260,7 +266,7 @@ def find(path: str | Path, where: str) -> Adapter | None:
     file = local if local.is_file() else None if Path(path).is_dir() else _fetched(str(path), CONFIG)
     if not file:
         return None
-    said = cast("dict[str, object]", json.loads(file.read_text(encoding="utf-8")))
+    said = _settings(file, where)
     extra = [key for key in REFUSED if said.get(key)]
     extra += [f"bias={said['bias']}"] if said.get("bias", "none") != "none" else []
     extra += [] if said.get("peft_type") == "LORA" else [f"peft_type={said.get('peft_type')}"]
@@ -274,10 +280,23 @@ def find(path: str | Path, where: str) -> Adapter | None:
     weights = file.with_name(WEIGHTS) if local.is_file() else _fetched(str(path), WEIGHTS)
     if weights is None or not weights.is_file():
         raise ModelError(where, f"{path} has {CONFIG} and no {WEIGHTS}", "give a complete adapter folder")
-    r, alpha = cast(int, said["r"]), cast(float, said["lora_alpha"])
+    r, alpha, base = said.get("r"), said.get("lora_alpha"), said.get("base_model_name_or_path")
+    if not isinstance(r, int) or r < 1 or not isinstance(alpha, int | float) or not isinstance(base, str) or not base:
+        fix = "it holds r, lora_alpha and base_model_name_or_path; fetch the adapter again"
+        raise ModelError(where, f"{file} lacks what an adapter is made of", fix)
     scale = alpha / math.sqrt(r) if said.get("use_rslora") else alpha / r
-    names = tuple(sorted(cast("list[str]", targets)))
-    return Adapter(cast(str, said["base_model_name_or_path"]), r, scale, alpha, names, weights)
+    return Adapter(base, r, scale, alpha, tuple(sorted(cast("list[str]", targets))), weights)
+
+
+def _settings(file: Path, where: str) -> dict[str, object]:
+    """What adapter_config.json says."""
+    try:
+        said = cast(object, json.loads(file.read_text(encoding="utf-8")))
+        if not isinstance(said, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise ModelError(where, f"{file} is damaged ({error})", "fetch the adapter again") from None
+    return cast("dict[str, object]", said)
 
 
 def _fetched(repository: str, file: str) -> Path | None:

@@ -23,8 +23,10 @@ from transformers import (
 
 from accord import lora
 from accord.data.batch import Batch
+from accord.data.files import first_line
 from accord.data.shared import Shared, share
-from accord.errors import ModelError
+from accord.data.tokenizer import unreadable
+from accord.errors import EngineError, ModelError, out_of_memory
 from accord.lora import Adapter
 from accord.recipe import Lora
 from accord.run import write_folder
@@ -223,8 +225,21 @@ def load_config(path: str | Path, where: str) -> PretrainedConfig:
     except (OSError, ValueError) as error:
         if adapter := lora.find(path, where):
             return load_config(adapter.base, where)
-        first = str(error).strip().splitlines()[0]
-        raise ModelError(where, f"no model at {path} ({first})", "give a model folder or a hub id") from None
+        raise unreadable("model", path, error, where) from None
+
+
+def skeleton(config: PretrainedConfig, where: str, *, scorer: bool = False) -> PreTrainedModel:
+    """The layers of a model without memory for their weights; ModelError where it cannot be a policy, or a scorer."""
+    kind = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            made = cast(PreTrainedModel, kind.from_config(config))
+    except (ValueError, ImportError) as error:
+        said = f"a {config.model_type} model is of no use here ({first_line(error)})"
+        raise ModelError(where, said, "give a decoder, as Llama, Qwen2 or GPT-2") from None
+    if scorer:
+        score_head(made)
+    return made
 
 
 def load_policy(
@@ -235,10 +250,12 @@ def load_policy(
     With `train` its weights stand still and an adapter, new or the one in `path`, learns; else one in `path` is merged.
     """
     adapter = lora.find(path, where)
+    config = load_config(path, where)
     base = str(adapter.base if adapter else path)
-    attention = _attention(load_config(base, where))
-    with _intact(base):
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    if has_head(config):
+        raise ModelError(where, f"{path} is a reward model and cannot answer", "give a model that does")
+    with _intact(base, where):
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=_attention(config))
     return _adapted(_mended(cast(PreTrainedModel, model), tokenizer), adapter, train, where, seed=seed)
 
 
@@ -259,7 +276,7 @@ def load_scorer(
     config = load_config(path, where)
     config.num_labels = 1
     base = str(adapter.base if adapter else path)
-    with _intact(base):
+    with _intact(base, where):
         model = AutoModelForSequenceClassification.from_pretrained(
             base, config=config, dtype=torch.float32, attn_implementation=_attention(config)
         )
@@ -269,13 +286,17 @@ def load_scorer(
 
 
 @contextmanager
-def _intact(path: str) -> Iterator[None]:
-    """Name the model whose files cannot be read."""
+def _intact(path: str, where: str) -> Iterator[None]:
+    """Name the model whose files cannot be read, or do not fit into memory."""
     try:
         yield
     except (SafetensorError, EOFError, UnpicklingError) as error:
         fix = "have its stage done again (remove the stage's folder), or fetch the model again"
         raise ModelError(path, f"its weights are damaged ({error})", fix) from None
+    except (OSError, ValueError, ImportError, MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise EngineError(where, f"there is not enough memory for {path}", "give a smaller model") from None
+        raise unreadable("model", path, error, where) from None
 
 
 def _set_head(model: PreTrainedModel, config: PretrainedConfig, adapter: Adapter | None, seed: int | None) -> None:
@@ -363,7 +384,8 @@ def score_head(model: PreTrainedModel) -> nn.Linear:
     """The linear layer that makes the score."""
     head = dict(model.named_children()).get("score")
     if not isinstance(head, nn.Linear):
-        raise ModelError(type(model).__name__, "has no linear head named 'score'", "use a decoder architecture")
+        said = f"a {type(model).__name__} has no linear head named 'score'"
+        raise ModelError(str(model.config._name_or_path), said, "give a decoder, as Llama, Qwen2 or GPT-2")
     return head
 
 

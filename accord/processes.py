@@ -135,9 +135,8 @@ def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[
             if isinstance(error, EngineError) or not failed:
                 raise
             said = (folder / f"{failed[0]}.log").read_text(errors="replace").strip().splitlines()
-            raise EngineError(
-                f"process {failed[0]}", "ended" + (f": {said[-1]}" if said else " without a word")
-            ) from error
+            last = "ended" + (f": {said[-1]}" if said else " without a word")
+            raise EngineError(f"process {failed[0]}", last, "run the same command to go on") from error
         finally:
             for process in started:
                 process.kill()

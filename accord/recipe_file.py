@@ -29,7 +29,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Recipe:
     try:
         table = cast(Table, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(str(path), f"is not TOML: {error}") from None
+        raise RecipeError(str(path), f"is not TOML: {error}", "mend that line") from None
     if "stage" in table:
         table["stage"] = _anchor(table["stage"], path.parent.resolve())
     for override in overrides or []:
@@ -84,7 +84,8 @@ def _apply(table: Table, override: str) -> None:
     for parent in parents:
         table = cast(Table, table.setdefault(parent, {}))
         if not isinstance(table, dict):
-            raise RecipeError(key, f"'{parent}' is a value, not a table")
+            fix = "give it whole, as in stage.sft.data={ source = 'rows.jsonl', limit = 10 }"
+            raise RecipeError(key, f"'{parent}' is a value, not a table", fix)
     table[last] = _anchor(value, Path.cwd())
 
 
@@ -96,7 +97,7 @@ def _explain(error: ValidationError, table: Table) -> RecipeError:
         where = ".".join(map(str, mistake["loc"]))
         given = cast(dict[str, JsonValue], mistake["input"]).get("kind", "")
         return RecipeError(f"{where}.kind", *unknown("kind", str(given), list(KINDS)))
-    at, section = _locate(mistake["loc"], table)
+    at, section = _locate(tuple(part for part in mistake["loc"] if part != "[key]"), table)
     if mistake["type"] == "extra_forbidden":
         known = list(section.model_fields) if section else []
         return RecipeError(at, *unknown("key", str(mistake["loc"][-1]), known))
@@ -105,7 +106,7 @@ def _explain(error: ValidationError, table: Table) -> RecipeError:
     said = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] in {"dict_type", "model_type", "model_attributes_type"}:
         said = "this must be a table, { key = value }"
-    if mistake["type"] == "too_short":
+    if mistake["type"] in {"too_short", "string_too_short"}:
         said = "this must not be empty"
     given = mistake["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""

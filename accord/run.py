@@ -5,6 +5,7 @@ Where several processes run together the first one writes, and all go on once a 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from accord import __version__, processes
-from accord.errors import EngineError
+from accord.errors import EngineError, RecipeError
 from accord.recipe import Recipe
 from accord.recipe_file import dump
 
@@ -80,7 +81,7 @@ class StageFolder:
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.path / name
             if path.exists() and processes.first():
-                with path.open("r+b") as file:
+                with writing(path), path.open("r+b") as file:
                     file.truncate(min(keep.get(name, 0), path.stat().st_size))
 
     def sizes(self) -> dict[str, int]:
@@ -96,7 +97,8 @@ class StageFolder:
         """Remove everything of an earlier, different run of this stage."""
         remove(self.path)
         if processes.first():
-            self.path.mkdir(parents=True)
+            with writing(self.path):
+                self.path.mkdir(parents=True)
 
 
 class Run:
@@ -107,12 +109,22 @@ class Run:
         self.path = path
         self.started = time.time()
 
+    def check(self) -> None:
+        """RecipeError where the folder holds what no run has left, and would be lost."""
+        recipe, fix = self.path / "recipe.toml", "name another folder with --out, or move it away"
+        if recipe.exists() and not (self.path / "run.json").exists() and not list(self.path.glob("*/stage.json")):
+            raise RecipeError("--out", f"{recipe} is there already and not of a run", fix)
+        for name in self.recipe.stage:
+            folder = self.path / name
+            if folder.exists() and not (folder / "stage.json").exists() and not _empty(folder):
+                raise RecipeError("--out", f"{folder} is there already and not of a run", fix)
+
     def open(self) -> None:
         """Create the folder and write down what is about to run."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "recipe.toml", dump(self.recipe))
         self.note("running")
+        write_text(self.path / "recipe.toml", dump(self.recipe))
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage."""
@@ -133,6 +145,10 @@ class Run:
             **more,
         }
         write_json(self.path / "run.json", record)
+
+
+def _empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def versions() -> dict[str, str]:
@@ -192,9 +208,14 @@ def writing(path: Path, *also: type[Exception]) -> Iterator[None]:
         yield
     except (OSError, *also) as error:
         said = error.strerror if isinstance(error, OSError) else f"cannot be written ({str(error).splitlines()[0]})"
-        full = not isinstance(error, OSError) or error.errno == 28
-        fix = "free some space, or write elsewhere with --out" if full else "choose a folder with --out"
+        full = not isinstance(error, OSError) or error.errno in {errno.ENOSPC, errno.EDQUOT}
+        fix = "free some space, or write to another folder" if full else "write to another folder"
         raise EngineError(str(path), said or "cannot be written", fix) from error
+
+
+def mend(path: Path) -> str:
+    """How to go on where a record is damaged."""
+    return "remove the file" if path.name == "run.json" else "remove its folder to have the stage done again"
 
 
 def read_json(path: Path) -> dict[str, JsonValue]:
@@ -207,9 +228,7 @@ def read_json(path: Path) -> dict[str, JsonValue]:
             raise ValueError("not an object")
         return cast(dict[str, JsonValue], record)
     except ValueError as error:  # JSON that does not parse and bytes that are no text are both
-        raise EngineError(
-            str(path), f"is damaged ({error})", "remove its folder to have the stage done again"
-        ) from None
+        raise EngineError(str(path), f"is damaged ({error})", mend(path)) from None
 
 
 def write_file(path: Path, fill: Callable[[Path], object]) -> None:
@@ -218,8 +237,11 @@ def write_file(path: Path, fill: Callable[[Path], object]) -> None:
     if processes.first():
         with writing(path):
             draft = path.with_name(f".{path.name}.draft")
-            fill(draft)
-            draft.replace(path)
+            try:
+                fill(draft)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
     processes.wait()
 
 
@@ -243,10 +265,11 @@ def append(path: Path, rows: list[dict[str, object]]) -> None:
 def remove(path: Path) -> None:
     """Remove a file or a folder, if there is one."""
     if processes.first():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        with writing(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def read_rows(path: Path) -> list[dict[str, JsonValue]]:
@@ -256,9 +279,7 @@ def read_rows(path: Path) -> list[dict[str, JsonValue]]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except ValueError as error:
-        raise EngineError(
-            str(path), f"is damaged ({error})", "remove its folder to have the stage done again"
-        ) from None
+        raise EngineError(str(path), f"is damaged ({error})", mend(path)) from None
 
 
 def write_folder(path: Path, fill: Callable[[Path], object], *also: type[Exception]) -> None:

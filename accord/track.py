@@ -73,10 +73,13 @@ def wandb(recipe: Recipe, folder: Path) -> Iterator[Track]:
         yield lambda *_: None
         return
     package = _package("wandb")
-    run = package.init(
-        project=recipe.name, name=folder.name, id=f"{recipe.name}-{folder.name}", dir=str(folder), resume="allow",
-        config=recipe.model_dump(mode="json"),
-    )  # fmt: skip
+    try:
+        run = package.init(
+            project=recipe.name, name=folder.name, id=f"{recipe.name}-{folder.name}", dir=str(folder), resume="allow",
+            config=recipe.model_dump(mode="json"),
+        )  # fmt: skip
+    except package.Error as error:
+        raise RecipeError("trackers", f"wandb does not begin ({error})", "wandb login, or WANDB_MODE=offline") from None
     known: set[str] = set()
 
     def send(series: str, step: int, numbers: Mapping[str, float]) -> None:

@@ -161,6 +161,15 @@ def test_the_answers_and_their_end_tokens_are_trained(
     assert trained(tokenizer, row_of(tokenizer, messages)) == wanted(STYLES[style], messages)
 
 
+@pytest.mark.parametrize("style", ["ours", "llama-3", "chatml"])
+def test_a_greeting_is_a_prompt(opened: dict[str, PreTrainedTokenizerBase], style: str):
+    """Dialogues that the assistant opens, as many do: nothing stands before its first turn that it could learn from."""
+    tokenizer, messages = opened[style], talk(("assistant", "Welcome!"), ("user", "hello"), ("assistant", "hi"))
+    row = row_of(tokenizer, messages)
+    assert trained(tokenizer, row) == wanted(STYLES[style], messages[1:])
+    assert row.tokens[: row.train.index(True)] == chat.prompts(tokenizer, [messages[:2]])[0]
+
+
 @pytest.mark.parametrize(("style", "turns"), CASES)
 def test_prompts_are_the_tokens_before_an_answer(opened: dict[str, PreTrainedTokenizerBase], style: str, turns: str):
     tokenizer, messages = opened[style], talk(*TURNS[turns])

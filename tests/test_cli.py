@@ -91,6 +91,8 @@ def here(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     (here / "rows.jsonl").write_text(lines([*ROWS, {"prompt": "x", "completion": " "}]))
     (here / "pairs.jsonl").write_text(lines(PAIRS))
     (here / "columns.jsonl").write_text(lines([{"question": "x", "completion": "y"}]))
+    (here / "asked.jsonl").write_text(lines([{"prompt": "the cat"}]))
+    (here / "empty.jsonl").write_text("")
     (here / "broken.py").write_text("import json\n\nimport no_such_package_of_ours\n")
     changes: dict[str, dict[str, object]] = {
         "no-eos": {"eos_token": None},
@@ -140,6 +142,14 @@ REFUSED = {
         "stage.ppo.mix=accord:demo/prompts",
         "stage.ppo.mix.data: a Prompt is no demonstration; give messages, prompt/completion, pairs or rankings",
     ),
+    "plain text where prompts are read": (
+        "stage.ppo.data=accord:demo/text",
+        "stage.ppo.data: a Text is not what the stage reads; give prompts",
+    ),
+    "demonstrations where pairs are read": (
+        "stage.reward.data=accord:demo/chats",
+        "stage.reward.data: an Example is no preference; give rows with prompt, chosen and rejected",
+    ),
     "nothing held out": (
         "stage.dpo.eval_data=0.01",
         "stage.dpo.eval_data: a fraction of 0.01 leaves 6 records to train on and 0 held out; "
@@ -169,6 +179,12 @@ REFUSED = {
         "stage.sft.model={here}/none",
         "stage.sft.model: there is no folder {here}/none; give a model folder, a hub id or @stage",
     ),
+    "no such layers": (
+        'stage.dpo.lora={{targets=["query"]}}',
+        "stage.dpo.lora.targets: no layer is called query; "
+        "known: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
+    ),
+    "a name that is too long": ("stage.sft.data={here}/{long}.jsonl", "{here}/{long}.jsonl: File name too long"),
     "no such device": (
         "compute.device=tpu",
         "compute.device: there is no 'tpu' here; found: {device}; use device = \"auto\"",
@@ -182,12 +198,14 @@ def test_mistakes_are_told_before_any_work(accord: Accord, here: Path, tmp_path:
     (old / "sft").mkdir(parents=True)
     (old / "sft" / "stage.json").write_text('{"status": "done"}')
     (old / "recipe.toml").write_text("before")
+    (old / "run.json").write_text("{}")
     before = tree(old)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    message = message.format(here=here, device=device)
+    names = {"here": here, "device": device, "long": "a" * 300}
+    message, code = message.format(**names), 3 if "device" in override or "long" in override else 2
     for out in (old, tmp_path / "new"):
-        said = accord("run", here / "tiny.toml", override.format(here=here), "--out", out)
-        assert said == Said(3 if "device" in override else 2, "", f"accord: {message}\n")
+        said = accord("run", here / "tiny.toml", override.format(**names), "--out", out)
+        assert said == Said(code, "", f"accord: {message}\n")
     assert tree(old) == before
     assert not (tmp_path / "new").exists()
 
@@ -226,11 +244,27 @@ def test_a_stage_that_is_not_there(accord: Accord, here: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_tells_of_layers_that_are_not_there(accord: Accord, here: Path, tmp_path: Path):
+    said = accord("check", here / "tiny.toml", 'stage.reward.lora={targets=["query"]}', "--out", tmp_path / "new")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("accord: stage.reward.lora.targets: no layer is called query; known: down_proj, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(accord: Accord, here: Path, tmp_path: Path):
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "notes.txt").write_text("mine")
+    said = accord("run", here / "tiny.toml", "--out", tmp_path)
+    fix = "name another folder with --out, or move it away"
+    assert said == Said(2, "", f"accord: --out: {tmp_path}/sft is there already and not of a run; {fix}\n")
+    assert tree(tmp_path) == {"sft/notes.txt": b"mine"}
+
+
 def test_a_folder_that_cannot_be_made(accord: Accord, here: Path, tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "file" / "run"
     said = accord("run", here / "tiny.toml", "--out", out)
-    assert said == Said(3, "", f"accord: {out}: Not a directory; choose a folder with --out\n")
+    assert said == Said(3, "", f"accord: {out}: Not a directory; write to another folder\n")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -250,6 +284,13 @@ def test_help_has_an_example(accord: Accord, name: str):
     said = accord(name, "--help")
     assert (said.code, said.err) == (0, "")
     assert f"Example: accord {name}" in said.out
+
+
+def test_help_of_the_run_folder_names_its_default(accord: Accord):
+    """Square brackets in a help text are markup, and vanish."""
+    for command in ("run", "check"):
+        text = " ".join(accord(command, "--help").out.replace("│", " ").split())
+        assert "Run folder; unless given, runs/NAME with the name of the recipe." in text
 
 
 def test_help_lists_every_command(accord: Accord):
@@ -388,6 +429,49 @@ def test_score_prints_rows_and_accuracy(accord: Accord, here: Path, finished: Pa
     said = accord("score", finished / "sft", here / "pairs.jsonl")
     message = f"score: {finished}/sft/model is not a reward model; give the folder of a reward stage"
     assert said == Said(2, "", f"accord: {message}\n")
+
+
+ANSWERS = "give pairs, rankings, ratings or demonstrations"
+# What is typed after `accord`, and what it says. {here} and {run} are folders, {long} is a long question.
+MISUSED = {
+    "a sweep of one stage": ("run {here}/tiny.toml --sweep stage.ppo.params.kl=0,1 --only ppo",
+                             "--only: does not go with --sweep; leave one of them out"),
+    "seeds of one run": ("run {here}/tiny.toml --seeds 3", "--seeds: belongs to --sweep; for one run say seed=1"),
+    "nothing to check": ("check", "check: say what to look at; either a recipe, or --data FILE"),
+    "two things to check": ("check {here}/tiny.toml --data {here}/pairs.jsonl",
+                            "check: say what to look at; either a recipe, or --data FILE"),
+    "a clean recipe": ("check {here}/tiny.toml --clean fit.jsonl",
+                       "check: --against, --clean and --model belong to --data; leave them out"),
+    "no records": ("check --data {here}/empty.jsonl",
+                   "--data: there is no record in {here}/empty.jsonl; give another file"),
+    "a clean copy over a file": ("check --data {here}/pairs.jsonl --clean {here}/rows.jsonl",
+                                 "--clean: {here}/rows.jsonl is there already; name a file that is not"),
+    "a clean copy nowhere": ("check --data {here}/pairs.jsonl --clean {here}/none/fit.jsonl",
+                             "--clean: there is no folder {here}/none; make it, or name a file in another"),
+    "no answers to measure": ("check --data {here}/asked.jsonl --model {run}/sft",
+                              f"--model: there are no answers to measure; {ANSWERS}"),
+    "no answers to score": ("score {run}/reward {here}/asked.jsonl", f"data: a Prompt has no answer to score; {ANSWERS}"),
+    "a chat with a whole run": ("chat {run} --prompt hi",
+                                "{run}: is a whole run; name one of its stages: {run}/dpo, {run}/ppo, {run}/reward, {run}/sft"),
+    "a chat that is too long": ("chat {run}/sft --prompt {long}",
+                                "chat: the conversation has 606 tokens, and there is room for 256; "
+                                "begin a new one, or ask for shorter answers with --max-new-tokens"),
+    "a chat with no model": ("chat {here}/none --prompt hi",
+                             "chat: no model could be read from {here}/none (there is no such folder); "
+                             "give a model folder or a hub id"),
+    "a reward model in integers": ("export {run}/reward --int8 --out {here}/new",
+                                   "export: {run}/reward/model is a reward model; "
+                                   "only policies are written as integers; leave --int8 out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "message"), MISUSED.values(), ids=MISUSED.keys())
+def test_commands_that_cannot_be_done_say_why(accord: Accord, here: Path, finished: Path, typed: str, message: str):
+    names = {"here": here, "run": finished, "long": "?" * 600}
+    before = tree(here)
+    said = accord(*(word.format(**names) for word in typed.split()))
+    assert (said.code, said.err) == (2, f"accord: {message.format(**names)}\n")
+    assert tree(here) == before
 
 
 def test_doctor(accord: Accord):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 from compressed_tensors.compressors import unpack_from_int32
-from test_lora import logits, shake
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from test_lora import folder_of, logits, shake
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from accord.cli.commands import export_model
 from accord.data.tokenizer import load_tokenizer
-from accord.errors import AccordError
+from accord.errors import AccordError, EngineError
 from accord.model import load_policy, load_scorer, save_model
 from accord.recipe import Lora
 from accord.run import read_json
 from accord.stages.export import pack, rounded
+
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +103,26 @@ def test_what_is_there_is_left_alone(adapter: Path, tmp_path: Path):
     with pytest.raises(AccordError, match="is there already"):
         export_model(str(adapter), tmp_path, merge=True, int8=False, data=None)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_policy_without_linear_layers_has_nothing_to_round(tmp_path: Path, tokenizer: PreTrainedTokenizerFast):
+    """GPT-2 keeps its weights in layers of another kind."""
+    gpt2 = folder_of("gpt2", tmp_path, tokenizer)
+    with pytest.raises(AccordError) as caught:
+        export_model(str(gpt2), tmp_path / "out", merge=False, int8=True, data=None)
+    assert str(caught.value) == "export: gpt2 has no linear layers of its own; leave --int8 out"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_disk_that_takes_no_more(base: Path, tmp_path: Path, int8: bool):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(EngineError) as caught:
+            export_model(str(base), tmp_path / "out", merge=not int8, int8=int8, data=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).startswith(f"{tmp_path}/out: cannot be written (")
+    assert str(caught.value).endswith("); free some space, or write to another folder")
+    assert list(tmp_path.iterdir()) == []

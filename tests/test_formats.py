@@ -180,6 +180,8 @@ BAD: dict[str, tuple[dict[str, object], str, str]] = {
     "unknown role": ({"messages": [{"role": "usr", "content": "Hi"}]}, "bad_row",
                      "messages[0] has the role 'usr'; known: system, developer, user, human, assistant, gpt, "
                      "function_call, tool, observation, function"),
+    "an answer to nothing": ({"messages": [says("Hi")]}, "empty_prompt",
+                             "nothing stands before the answer; a prompt must"),
     "no list": ({"messages": "Hi"}, "bad_row", "messages is text; it must be a list"),
     "no messages": ({"messages": []}, "bad_row", "messages is an empty list; it must hold messages"),
     "no object": ({"messages": ["Hi"]}, "bad_row", "messages[0] is text; it must be an object"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from accord.data.batch import Batch, Row, collate
 from accord.engine import Engine, Learner
 from accord.errors import EngineError
-from accord.health import NotFinite, Spikes
+from accord.health import NotFinite, Spikes, enough_memory
 from accord.model import Outputs, Roles
 from accord.objectives import Loss, objective
 from accord.objectives.likelihood import sft
@@ -132,3 +132,8 @@ def test_a_batch_whose_loss_is_not_finite_is_kept(base: Path, tmp_path: Path):
     assert float(kept["batch"]["extra"]["weight"].max()) == 9
     assert kept["batch"]["tokens"].shape[0] == 4
     assert read_json(tmp_path / "run/run.json")["status"] == "failed"
+
+
+def test_other_errors_than_a_lack_of_memory_stay_what_they_are():
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), enough_memory("optim.micro_tokens", 2):
+        raise RuntimeError("shapes differ")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from conftest import tiny_llama
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -306,8 +307,13 @@ def test_a_changed_base_changes_what_depends_on_its_adapter(made: Run, base: Pat
 def test_unknown_layers_are_named(base: Path, tmp_path: Path):
     query = {"targets": ["query"]}
     table = pipeline(base, sft=query, reward=query, dpo=query, ppo=query)
-    with pytest.raises(ModelError, match=r"no layer is called query; known: down_proj, gate_proj"):
+    with pytest.raises(
+        ModelError, match=r"^stage.sft.lora.targets: no layer is called query; known: down_proj, gate_proj"
+    ):
         run_recipe(parse(table), tmp_path / "run", only=["sft"])
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ModelError, match=r"^lora.targets: no layer is called query; known: down_proj, gate_proj"):
+        load_policy(base, load_tokenizer(base, "test"), "test", train=Lora(targets=["query"]))
 
 
 def test_dropout_is_for_others(base: Path):
@@ -339,3 +345,22 @@ def test_dropout_is_on_only_while_it_learns(engine: Engine, tmp_path: Path, toke
     assert torch.equal(logits(scorer), logits(scorer))
     ids = {"input_ids": TEXT}
     assert not torch.equal(scorer(**ids).logits, scorer(**ids).logits)
+
+
+def test_weights_of_an_adapter_that_are_damaged_or_of_another_base(tmp_path: Path, tokenizer: PreTrainedTokenizerFast):
+    base = folder_of("llama", tmp_path, tokenizer)
+    mended, path = load_tokenizer(base, "test"), tmp_path / "adapter" / lora.WEIGHTS
+    save_model(load_policy(base, mended, "test", train=FORM), mended, tmp_path / "adapter")
+    stored = {name: weight.clone() for name, weight in load_file(path).items()}  # the file is about to change
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError) as caught:
+        load_policy(tmp_path / "adapter", mended, "test")
+    assert str(caught.value).startswith(f"{path}: is damaged (")
+    assert str(caught.value).endswith("); have its stage done again (remove the stage's folder), or fetch it again")
+    name = "model.layers.1.self_attn.q_proj.lora_A.weight"
+    for change in ({}, {f"{lora.PREFIX}{name}": torch.zeros(4, 64)}):
+        kept = {key: value for key, value in stored.items() if not key.endswith(name)}
+        save_file({**kept, **change}, path, {"format": "pt"})
+        with pytest.raises(ModelError) as caught:
+            load_policy(tmp_path / "adapter", mended, "test")
+        assert str(caught.value) == f"{path}: holds no {name} of [4, 32]; the adapter belongs to another base model"

@@ -176,6 +176,32 @@ def test_a_run_does_not_wait_for_a_process_that_died(base: Path, tmp_path: Path)
     assert said.startswith("accord: process 1: ended"), said
 
 
+def lose(name: str) -> None:
+    """What PyTorch does once a child of this process has ended."""
+    while subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", name], capture_output=True, check=False).stdout:
+        time.sleep(0.02)
+    raise RuntimeError("the connection was closed")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(3)", "process 1: ended without a word; run the same command to go on"),
+        ("print(1)\nraise SystemExit('no room')", "process 1: ended: no room; run the same command to go on"),
+        ("", "the connection was closed"),  # nobody has failed but this process
+    ],
+)
+def test_a_process_that_fails_is_named_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "helper_of_ours.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(RuntimeError) as caught, processes.others(2, lambda _: ["helper_of_ours"]):
+        lose("helper_of_ours")
+    assert (str(caught.value), isinstance(caught.value, EngineError)) == (said, bool(code))
+
+
 class Others:
     """Processes that never come to where this one waits."""
 

@@ -88,6 +88,7 @@ def said(recipe: dict[str, JsonValue]) -> str:
 
 KINDS_KNOWN = "known: pretrain, sft, reward, preference, policy, select, evaluate"
 NO_ANSWER = ": '@reward' is a reward model and cannot answer; give a stage that makes a policy"
+TARGETS = '.targets: this must be "all-linear", or a list of names as in ["q_proj", "v_proj"]'
 LATER = "is not made before this stage; move it up in the file"
 # What is set, to what, and the message after the key.
 MISTAKES: list[tuple[str, object, str]] = [
@@ -115,7 +116,23 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage sft kind", 3, f": unknown kind '3'; {KINDS_KNOWN}"),
     ("stage sft kind", ..., f": kind is missing; {KINDS_KNOWN}"),
     # Values that cannot be.
-    ("name", "a b", ": string should match pattern '^[\\w.-]+$' (given: 'a b')"),
+    ("name", "a b", ": this must be letters, digits and _ . - with a letter, a digit or _ in front (given: 'a b')"),
+    ("name", "..", ": this must be letters, digits and _ . - with a letter, a digit or _ in front (given: '..')"),
+    ("seed", -1, ": input should be greater than or equal to 0 (given: -1)"),
+    ("compute threads", 10**6, ": input should be less than or equal to 1024 (given: 1000000)"),
+    ("stage sft model", "", ": this must not be empty (given: '')"),
+    ("stage sft optim betas", [0.9, 1.5], ".1: input should be less than 1 (given: 1.5)"),
+    ("stage sft data", {"source": "a", "part": "9-3"},
+     """.0.part: this must be a range in percent, as in "0:80" (given: '9-3')"""),
+    ("stage dpo objective", "dpp",
+     """: unknown objective 'dpp'; did you mean 'dpo'?; known: dpo, hinge, ipo, cdpo, robust, simpo, orpo, kto """
+     """or a function of yours, "file.py:fn" (given: 'dpp')"""),
+    ("stage ev baseline", "ppp", ": unknown model 'ppp'; did you mean 'ppo'?; known: sft, ppo (given: 'ppp')"),
+    ("stage sft lora", {"targets": "q_proj"}, f"{TARGETS} (given: 'q_proj')"),
+    ("stage sft lora", {"targets": []}, TARGETS),
+    ("stage base shape vocab", 100, ": input should be greater than or equal to 261 (given: 100)"),
+    ("stage base shape context", 1, ": input should be greater than or equal to 2 (given: 1)"),
+    ("stage ev suites", [], ": this must not be empty"),
     ("stage sft model", ..., ": is missing; add it to the recipe"),
     ("stage sft data", {}, ".0.source: is missing; add it to the recipe"),
     ("stage sft optim lr", 0, ": input should be greater than 0 (given: 0)"),
@@ -156,6 +173,14 @@ def test_mistakes(key: str, value: object, message: str):
     """Told with the key as the recipe has it; lists of all that is known may go on."""
     expected, found = key.replace(" ", ".") + message, said(changed(key, value))
     assert found.startswith(expected) if "; known: " in expected else found == expected
+
+
+@pytest.mark.parametrize("name", ["..", "/home", "a/b", "recipe.toml", ".state", ""])
+def test_a_stage_is_a_folder_inside_the_run_folder(name: str):
+    """What lies elsewhere, or belongs to the run, is never taken for what an earlier run of the stage has left."""
+    recipe = changed("stage", {name: {"kind": "pretrain", "data": "a/b"}})
+    form = "letters, digits and _ - with a letter, a digit or _ in front"
+    assert said(recipe) == f"stage.{name}: this must be {form} (given: {name!r})"
 
 
 def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
@@ -217,7 +242,7 @@ def test_files_that_cannot_be_read(file: Path):
     assert refused(none) == f"{none}: No such file or directory; give the path of a recipe (.toml)"
     assert refused(file.parent) == f"{file.parent}: Is a directory; give the path of a recipe (.toml)"
     file.write_text("name = \n")
-    assert refused(file) == f"{file}: is not TOML: Invalid value (at line 1, column 8)"
+    assert refused(file) == f"{file}: is not TOML: Invalid value (at line 1, column 8); mend that line"
     file.write_bytes(b'name = "\xff"\n')
     assert refused(file).startswith(f"{file}: ")
 
@@ -265,7 +290,7 @@ FORM = "write key=value, as in stage.ppo.optim.lr=3e-6"
         ("seed", f"seed: is not an override; {FORM}"),
         ("=3", f"=3: is not an override; {FORM}"),
         ("stage..sft=3", f"stage..sft=3: is not an override; {FORM}"),
-        ("stage.sft.model.name=x", "stage.sft.model.name: 'model' is a value, not a table"),
+        ("stage.sft.model.name=x", "stage.sft.model.name: 'model' is a value, not a table; give it whole, as in "),
         ("stage.sft.optm.lr=1", "stage.sft.optm: unknown key 'optm'; did you mean 'optim'?; known: "),
         ("stage.sft.optim.lr=fast", "stage.sft.optim.lr: input should be a valid number, unable to parse string as a "
                                     "number (given: 'fast')"),

@@ -322,12 +322,27 @@ def test_odd_names_and_prompts(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"recipe\.toml"):
-        write_report(tmp_path)
-    save_rows(tmp_path / "base/metrics.jsonl", [{"step": 1}])
-    (tmp_path / "base/metrics.jsonl").write_text('{"step": 1\n{"step": 2}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl:1"):
-        render(tmp_path)
+    def said() -> str:
+        with pytest.raises(DataError) as caught:
+            write_report(tmp_path)
+        return str(caught.value)
+
+    assert said() == f"{tmp_path}: holds no run: there is no recipe.toml; give a run folder, runs/<name>"
+    path, fix = tmp_path / "recipe.toml", "run the recipe again: accord run"
+    path.write_text("name = ")
+    assert said() == f"{path}: is no recipe of a run (Invalid value (at end of document)); {fix}"
+    path.write_text(RECIPE)
+    (tmp_path / "base").mkdir()
+    log, record, fix = (
+        tmp_path / "base/metrics.jsonl",
+        tmp_path / "base/stage.json",
+        "remove its folder to have the stage done again",
+    )
+    log.write_text('{"step": 1\n{"step": 2}\n')
+    assert said() == f"{log}:1: is no JSON (Expecting ',' delimiter: line 1 column 11 (char 10)); {fix}"
+    record.write_text("{")
+    error = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    assert said() == f"{record}: is no JSON ({error}); {fix}"
 
 
 def test_import_is_light() -> None:

@@ -25,12 +25,14 @@ from conftest import tiny_llama
 from accord.cli import main
 from accord.data.tokenizer import load_tokenizer
 from accord.engine import Engine, Learner, Progress
-from accord.errors import EngineError, ModelError
+from accord.errors import EngineError, ModelError, RecipeError
 from accord.estimate import mean, ratio
 from accord.model import Roles, load_policy, load_scorer
 from accord.recipe import Optim
 from accord.recipe_file import parse
 from accord.run import Run, StageFolder, read_json, read_rows, write_folder, write_json, write_text
+from accord.stages import run as run_recipe
+from accord.stages.fit import stop_on_signal
 from accord.stages.preference import _kept
 
 
@@ -77,6 +79,8 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path):
 def test_what_failed_leaves_nothing_behind(tmp_path: Path):
     with pytest.raises(ZeroDivisionError):
         fail(tmp_path / "model")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "text", "half of it \ud800")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +97,7 @@ def test_a_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path: Path, 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(EngineError) as caught:
         filled(target, "a", "2")
-    said = f"{target}: No space left on device; free some space, or write elsewhere with --out"
+    said = f"{target}: No space left on device; free some space, or write to another folder"
     assert (str(caught.value), caught.value.exit_code) == (said, 3)
     assert tree(target) == {"a": "1"}
 
@@ -108,7 +112,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["stage.json"]
     with pytest.raises(EngineError) as caught:
         write_text(path / "inside", "x")
-    assert str(caught.value) == f"{path}/inside: Not a directory; choose a folder with --out"
+    assert str(caught.value) == f"{path}/inside: Not a directory; write to another folder"
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"status": "do', b"\xff\xfe\x00", b"[]"])
@@ -121,6 +125,20 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: bytes):
         _ = folder.record
     assert str(caught.value).startswith(f"{folder.path}/stage.json: is damaged (")
     assert str(caught.value).endswith("; remove its folder to have the stage done again")
+
+
+def test_a_damaged_run_json_costs_nothing_but_itself(tmp_path: Path):
+    run = Run(parse({"name": "x", "stage": {"a": {"kind": "pretrain", "data": "a/b"}}}), tmp_path)
+    run.open()
+    run.stage("a").clear()
+    run.stage("a").note(status="done")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(EngineError, match=r"/run.json: is damaged \(.*\); remove the file$"):
+        run.open()
+    (tmp_path / "run.json").unlink()
+    run.check()
+    run.open()
+    assert run.stage("a").record == {"status": "done"}
 
 
 @pytest.mark.parametrize("opens", [load_policy, partial(load_scorer, seed=0)])
@@ -165,6 +183,28 @@ def test_a_damaged_state_is_named(tmp_path: Path, engine: Engine, learner: Learn
         engine.load_state(learner, tmp_path / "state")
     assert str(caught.value).startswith(f"{path}: is damaged (")
     assert str(caught.value).endswith(f"); remove {path.parent} to start the stage again")
+
+
+def test_a_state_without_a_weight_that_learns_is_refused(tmp_path: Path, engine: Engine, learner: Learner):
+    """What stands still is not in a state on purpose; what learns must be."""
+    still, *_, learns = (name for name, _ in learner.roles.named_parameters())
+    learner.roles.get_parameter(still).requires_grad_(False)
+    engine.save_state(learner, Progress(), tmp_path / "state")
+    path = tmp_path / "state" / "state.pt"
+    state = torch.load(path, weights_only=False)
+    assert still not in state["roles"]
+    assert engine.load_state(learner, tmp_path / "state") == Progress()
+    before = learner.roles.get_parameter(learns).detach().clone()
+    for weight in state["roles"].values():
+        weight.add_(1)
+    del state["roles"][learns]
+    torch.save(state, path)
+    with pytest.raises(EngineError) as caught:
+        engine.load_state(learner, tmp_path / "state")
+    assert str(caught.value) == (
+        f"{path}: lacks 1 of the weights that are trained, as {learns}; remove {path.parent} to start the stage again"
+    )
+    assert torch.equal(learner.roles.get_parameter(learns), before)
 
 
 def test_metrics_are_cut_back_to_a_saved_state(tmp_path: Path):
@@ -405,7 +445,7 @@ def test_a_disk_that_takes_no_more(recipe: Path, tmp_path: Path, save: int, file
     said = (ended(process), out.with_suffix(".txt").read_text().splitlines()[-1])
     assert said[0] == 3, said
     assert said[1].startswith(f"accord: {out}/sft/{file}: ")
-    assert "--out" in said[1]
+    assert said[1].endswith("write to another folder")
     assert sorted(path.name for path in (out / "sft").iterdir()) == ["metrics.jsonl", "stage.json"]
     assert ended(start(recipe, out, f"stage.sft.save={save}", "--only=sft")) == 0
     assert (out / "sft" / "model" / "model.safetensors").is_file()
@@ -431,6 +471,39 @@ def test_a_signal_before_the_first_stage_is_an_interruption(recipe: Path, tmp_pa
     time.sleep(1.5)  # it imports
     process.terminate()
     assert process.wait(60) == 130
+
+
+@pytest.mark.parametrize("mine", ["recipe.toml", "a/notes.txt", "a"])
+def test_what_no_run_has_left_is_not_taken_for_a_run_s(tmp_path: Path, mine: str):
+    """A folder of the user's with the name of a stage, a recipe that --out would write over."""
+    run = Run(parse({"name": "x", "stage": {"a": {"kind": "pretrain", "data": "a/b"}}}), tmp_path)
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).write_text("mine")
+    with pytest.raises(RecipeError) as caught:
+        run_recipe(run.recipe, run.path)
+    fix = "name another folder with --out, or move it away"
+    assert str(caught.value) == f"--out: {tmp_path / mine.partition('/')[0]} is there already and not of a run; {fix}"
+    assert tree(tmp_path) == {mine: "mine"}
+
+
+def test_what_a_run_has_left_is_gone_on_with(tmp_path: Path):
+    run = Run(parse({"name": "x", "stage": {"a": {"kind": "pretrain", "data": "a/b"}}}), tmp_path / "run")
+    run.check()
+    run.open()
+    run.stage("a").clear()  # and stopped before it said so
+    run.check()
+    run.stage("a").note(status="running")
+    run.stage("a").log(1, {"loss": 1.0})
+    run.check()
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step():
+    with stop_on_signal() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_run_records_how_it_ended(tmp_path: Path):

@@ -167,6 +167,17 @@ def test_torn_json_line(tmp_path: Path):
     assert said(DataError, path) == wanted
 
 
+def test_json_that_python_does_not_read(tmp_path: Path):
+    deep, long = "[" * 100_000, '{"prompt": "Q", "score": ' + "9" * 5000 + "}"
+    for text, error in ((deep, "maximum recursion depth exceeded"), (long, "Exceeds the limit (4300 digits)")):
+        path = write(tmp_path / "rows.jsonl", f"{text}\n")
+        assert said(DataError, path).startswith(f"{path}:1: no JSON that can be read: {error}")
+        path = write(tmp_path / "rows.json", f"[{text}]")
+        found = said(DataError, path)
+        assert found.startswith(f"{path}: no JSON that can be read: {error}")
+        assert found.endswith("; it must be a list of objects; mend the file")
+
+
 def test_rows_that_are_no_objects(tmp_path: Path):
     path = write(tmp_path / "rows.json", '["a"]')
     assert said(DataError, path) == f"{path} row 1: a row is str; it must be an object with named columns; {SKIP}"
@@ -187,6 +198,13 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     path = write(tmp_path / "rows.csv", 'prompt,completion\n"Q,A\n')
     wanted = f"{path}:2: not CSV: unexpected end of data; quotes inside a cell are doubled; mend the file"
     assert said(DataError, path) == wanted
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that nobody can read")
+def test_a_file_that_the_machine_does_not_read(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    path.symlink_to("/proc/self/mem")
+    assert said(DataError, path) == f"{path}: cannot be read: Input/output error; make it readable, or fetch it again"
 
 
 def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path):
@@ -267,7 +285,7 @@ def test_part_must_be_a_range(tmp_path: Path, part: str):
 # ----------------------------------------------------------------------------------------- functions, embedded, the hub
 
 MINE = """
-from accord.data.records import Text
+from accord.data.records import Prompt, Text
 
 def both():
     yield Text(text="one")
@@ -282,6 +300,13 @@ def breaks():
 
 def number():
     return 3
+
+def leaves():
+    yield Text(text="one")
+    raise SystemExit(5)
+
+def odd():
+    yield Prompt(prompt=[{"role": "usr", "content": "Hi"}])
 """
 
 
@@ -297,7 +322,13 @@ def test_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         f"stage.sft.data: {file}:number gave int; a data function yields records or rows; yield them, or return a list"
     )
     assert said(RecipeError, f"{file}:bth") == (
-        f"stage.sft.data: no function 'bth' in {file}; did you mean 'both'?; known: both, empty, breaks, number"
+        f"stage.sft.data: no function 'bth' in {file}; did you mean 'both'?; known: both, empty, breaks, number, leaves, odd"
+    )
+    assert said(DataError, f"{file}:leaves") == (
+        f"stage.sft.data: {file}:leaves raised after 1 rows: SystemExit: 5 (line 20); mend the function"
+    )
+    assert said(DataError, f"{file}:odd") == (
+        f"{file}:odd row 1: unknown role 'usr'; known: system, user, assistant, tool; {SKIP}"
     )
     broken = write(tmp_path / "broken.py", "import no_such_package_of_ours\n")
     assert said(RecipeError, f"{broken}:f") == (
@@ -343,6 +374,14 @@ def test_a_folder_of_data_files_is_read_as_a_dataset(tmp_path: Path, monkeypatch
     first = fingerprint(Source(source="org/name"))
     write(tmp_path / "org" / "name" / "train.jsonl", lines(ROWS[:2]))
     assert fingerprint(Source(source="org/name")) != first
+
+
+def test_a_folder_may_be_called_like_a_file(tmp_path: Path):
+    """As tools name their output that write a file for each of their workers."""
+    folder = tmp_path / "rows.jsonl"
+    folder.mkdir()
+    write(folder / "part-0.jsonl", lines(ROWS))
+    assert records(folder) == EXPECTED
 
 
 def test_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -154,9 +154,12 @@ def test_a_pad_token_that_cannot_be_added(change: Change):
 
 def test_no_tokenizer_at_all(tmp_path: Path):
     tiny_llama().save_pretrained(tmp_path)
-    said = refused(tmp_path)
-    assert said.startswith(f"{WHERE}: no tokenizer could be read from {tmp_path} (")
-    assert said.endswith("); give a model folder or a hub id")
+    fix = "give a model folder or a hub id"
+    assert refused(tmp_path) == f"{WHERE}: no tokenizer could be read from {tmp_path}; {fix}"
+    (tmp_path / "tokenizer.json").write_text('{"version": ')
+    assert refused(tmp_path).startswith(f"{WHERE}: no tokenizer could be read from {tmp_path} (")
+    none = tmp_path / "none"
+    assert refused(none) == f"{WHERE}: no tokenizer could be read from {none} (there is no such folder); {fix}"
 
 
 BROKEN = {

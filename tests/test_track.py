@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -47,8 +48,16 @@ def test_tensorboard_reads_what_was_logged(base: Path, tmp_path: Path):
     assert [event.step for event in read.Scalars("eval/loss")] == [0, 1, 2, 3]
 
 
-def test_weights_and_biases_offline(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("wandb", reason="wandb is not installed")
+@pytest.fixture
+def wandb() -> Iterator[None]:
+    """Weights & Biases as in a process of its own: it reads its environment once."""
+    package = pytest.importorskip("wandb", reason="wandb is not installed")
+    package.teardown()
+    yield
+    package.teardown()
+
+
+def test_weights_and_biases_offline(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: None):
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -73,3 +82,17 @@ def test_a_tracker_that_is_not_installed_is_told_before_any_work(
     with pytest.raises(RecipeError, match=r"trackers: wandb cannot be imported .*; pip install wandb"):
         run_recipe(parse(table(base, "wandb")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_wants_a_key_is_told_before_any_work(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: None
+):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # where a key would be
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(
+        RecipeError, match=r"^trackers: wandb does not begin \(.*\); wandb login, or WANDB_MODE=offline$"
+    ):
+        run_recipe(parse(table(base, "wandb")), tmp_path / "run")
+    assert not (tmp_path / "run" / "sft").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from accord import __version__
-from accord.errors import AccordError
+from accord.errors import AccordError, EngineError
 
 app = typer.Typer(
     help="Turn a base language model into an aligned assistant: one recipe, one command.",
@@ -24,7 +25,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings on top of the recipe: stage.ppo.optim.lr=3e-6", metavar="KEY=VALUE..."),
 ]
-Out = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<name of the recipe>].")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; unless given, runs/NAME with the name of the recipe.")]
 
 
 @app.command()
@@ -198,12 +199,17 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; an AccordError is one message and its exit code, never a traceback."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it has to say is said in one message
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both are a wish to stop; a run saves its state first
     try:
         app()
     except AccordError as error:
         print(f"accord: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # what the machine refuses, where nothing above could say more
+        said = error.strerror or str(error).partition("\n")[0]
+        print(f"accord: {error.filename or 'machine'}: {said}", file=sys.stderr)
+        sys.exit(EngineError.exit_code)
     except KeyboardInterrupt:
         print("accord: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,9 +13,9 @@ from pydantic import JsonValue
 
 from accord import demo, processes
 from accord.console import duration, say, table
-from accord.data import prepare
+from accord.data import chat
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Message, Pair, Ranking, Rating, conversation
+from accord.data.records import Example, Message, Pair, Ranking, Rating, Record, conversation, named
 from accord.data.sources import check, read
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
@@ -119,8 +118,11 @@ def model_folder(model: str) -> str:
     """A stage's folder stands for the model in it, `accord:tiny` for the embedded one."""
     if model.startswith("accord:"):
         return str(demo.model(model))
-    inner = Path(model) / "model"
-    return str(inner) if inner.is_dir() else model
+    folder = Path(model)
+    if (folder / "run.json").is_file():
+        made = sorted(str(path.parent) for path in folder.glob("*/model") if path.is_dir())
+        raise ModelError(model, "is a whole run", f"name one of its stages: {', '.join(made) or '(none is done)'}")
+    return str(folder / "model") if (folder / "model").is_dir() else model
 
 
 def chat_with(
@@ -139,15 +141,14 @@ def chat_with(
     history: list[Message] = [{"role": "system", "content": system}] if system else []
     for number, said in enumerate([prompt] if prompt is not None else _lines()):
         history.append({"role": "user", "content": said})
-        asked = prepare.prompts(prepare.Loaded([_prompt(history)]), tokenizer, room=max(room, 1), where="chat")[0]
-        ask = Ask(prompt=list(history), tokens=asked.tokens, number=number)
+        tokens = chat.prompts(tokenizer, [history])[0]
+        if len(tokens) > room:
+            said = f"the conversation has {len(tokens)} tokens, and there is room for {room}"
+            raise DataError("chat", said, "begin a new one, or ask for shorter answers with --max-new-tokens")
+        ask = Ask(prompt=list(history), tokens=tokens, number=number)
         answer = sampler.generate([ask], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)[0]
         history.append({"role": "assistant", "content": answer.text})
         print(answer.text + ("" if answer.finish == "stop" else " …"), flush=True)
-
-
-def _prompt(history: Sequence[Message]) -> Pair | Example:
-    return Example(messages=[*history, {"role": "assistant", "content": ""}])
 
 
 def _lines():
@@ -186,7 +187,7 @@ def score_records(model: str, data: str, limit: int | None, skip: bool) -> None:
         say(f"left out, {reason}: {left.count}, as {left.example}")
 
 
-def _answers(record: object) -> dict[str, str]:
+def _answers(record: Record) -> dict[str, str]:
     """The answers of a record that can be scored, by the name of their field."""
     if isinstance(record, Pair):
         return {"chosen": record.chosen, "rejected": record.rejected}
@@ -197,7 +198,7 @@ def _answers(record: object) -> dict[str, str]:
     if isinstance(record, Example):
         return {"response": record.messages[-1]["content"]}
     raise DataError(
-        "data", f"a {type(record).__name__} has no answer to score", "give pairs, rankings, ratings or demonstrations"
+        "data", f"{named(record)} has no answer to score", "give pairs, rankings, ratings or demonstrations"
     )
 
 

@@ -13,7 +13,7 @@ from accord.data.dropped import Dropped
 from accord.data.quality import KINDS, Quality
 from accord.data.records import Record, to_row
 from accord.data.sources import check, read
-from accord.errors import CheckFailed, RecipeError
+from accord.errors import CheckFailed, DataError, RecipeError
 from accord.recipe import Source
 from accord.run import write_file
 
@@ -28,11 +28,15 @@ def check_data(data: str, against: Sequence[str], clean: Path | None, model: str
         check(one, where)
     if clean and clean.exists():
         raise RecipeError("--clean", f"{clean} is there already", "name a file that is not")
+    if clean and not clean.parent.is_dir():
+        raise RecipeError("--clean", f"there is no folder {clean.parent}", "make it, or name a file in another")
 
     def records(dropped: Dropped) -> Iterator[Record]:
         return read(source, dropped, "--data")
 
     found = quality.inspect(records, against=[read(other, Dropped(), "--against") for other in others])
+    if not found.records + found.dropped.total:
+        raise DataError("--data", f"there is no record in {data}", "give another file")
     print(shown(found))
     if model:
         from accord.cli.distance import distance  # PyTorch, which nothing else here needs

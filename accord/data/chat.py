@@ -45,7 +45,8 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int) -> li
     Raises ModelError where the prompt is not a prefix of the whole: the model would be asked for something other than
     what it was trained on.
     """
-    answers = [i for i, message in enumerate(example.messages) if message["role"] == "assistant"]
+    # A first turn of the assistant answers nothing: it belongs to the prompt.
+    answers = [i for i, message in enumerate(example.messages) if i and message["role"] == "assistant"]
     taught = answers if example.train == "all" else answers[-1:]
     found: list[Piece] = []
     done = ""

@@ -57,7 +57,10 @@ def _open(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     except UnicodeDecodeError as error:
         raise DataError(str(path), f"is not UTF-8 text (byte {error.start})", "convert it to UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(str(path), f"cannot be read: {first_line(error)}", "fetch the file again") from None
+        said, fix = first_line(error), "fetch the file again"
+        if isinstance(error, OSError) and error.strerror:  # the machine's, not that of a packed file
+            said, fix = error.strerror, "make it readable, or fetch it again"
+        raise DataError(str(path), f"cannot be read: {said}", fix) from None
 
 
 def _json_lines(path: Path) -> Found:
@@ -72,6 +75,8 @@ def _decoded(line: str, where: str) -> object:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return BadRow(where, f"not JSON: {error.msg} (column {error.colno})", "each line is one JSON object")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets as deep
+        return BadRow(where, f"no JSON that can be read: {first_line(error)}", "each line is one JSON object")
 
 
 def _json(path: Path) -> Found:
@@ -82,11 +87,15 @@ def _json(path: Path) -> Found:
         yield from _json_lines(path)
         return
     with _open(path) as text:
-        try:
-            rows = cast(list[object], json.load(text))
-        except json.JSONDecodeError as error:
-            said = f"not JSON: {error.msg} (column {error.colno})"
-            raise DataError(f"{path}:{error.lineno}", said, "it must be a list of objects", "mend the file") from None
+        whole = text.read()
+    try:
+        rows = cast(list[object], json.loads(whole))
+    except json.JSONDecodeError as error:
+        said = f"not JSON: {error.msg} (column {error.colno})"
+        raise DataError(f"{path}:{error.lineno}", said, "it must be a list of objects", "mend the file") from None
+    except (ValueError, RecursionError) as error:
+        said = f"no JSON that can be read: {first_line(error)}"
+        raise DataError(str(path), said, "it must be a list of objects", "mend the file") from None
     for count, row in enumerate(rows, 1):
         yield f"{path} row {count}", row
 

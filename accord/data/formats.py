@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import cast
 
-from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text, to_row
+from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text, conversation, to_row
 from accord.data.turns import (
     ROLES,
     BadRow,
@@ -58,6 +58,8 @@ def checked(record: Record, where: str) -> Record:
             answers = [turn["content"] for turn in record.messages if turn["role"] == "assistant"] or [""]
             for answer in answers[-1:] if record.train == "last" else answers:
                 _not_empty(answer, "an assistant's turn", where)
+            if not conversation(record):
+                raise BadRow(where, "nothing stands before the answer", "a prompt must", reason="empty_prompt")
         case Pair():
             _check_prompt(record.prompt, where)
             _not_empty(record.chosen, "chosen", where)

@@ -79,6 +79,12 @@ class Rating:
 Record: TypeAlias = Text | Prompt | Example | Pair | Ranking | Rating
 
 
+def named(record: Record) -> str:
+    """The kind of a record, as messages name it: `a Pair`."""
+    kind = type(record).__name__
+    return f"an {kind}" if kind[0] in "AEIOU" else f"a {kind}"
+
+
 def to_row(record: Record) -> dict[str, object]:
     """The JSON object of a record."""
     return {key: value for key, value in asdict(record).items() if value is not None}
@@ -121,7 +127,7 @@ def as_example(record: Record, where: str) -> Example:
         chosen = as_pair(record, where).chosen
         return Example(messages=[*record.prompt, {"role": "assistant", "content": chosen}], train="last")
     raise DataError(
-        where, f"a {type(record).__name__} is no demonstration", "give messages, prompt/completion, pairs or rankings"
+        where, f"{named(record)} is no demonstration", "give messages, prompt/completion, pairs or rankings"
     )
 
 
@@ -132,7 +138,7 @@ def as_pair(record: Record, where: str) -> Pair:
     if isinstance(record, Ranking):
         by_rank = sorted(zip(record.ranks, record.responses, strict=True))
         return Pair(prompt=record.prompt, chosen=by_rank[0][1], rejected=by_rank[-1][1], meta=record.meta)
-    raise DataError(where, f"a {type(record).__name__} is no preference", "give rows with prompt, chosen and rejected")
+    raise DataError(where, f"{named(record)} is no preference", "give rows with prompt, chosen and rejected")
 
 
 def as_ranking(record: Record, where: str) -> Ranking:
@@ -142,7 +148,7 @@ def as_ranking(record: Record, where: str) -> Ranking:
     if isinstance(record, Pair) and record.prob == record.weight == 1:
         return Ranking(prompt=record.prompt, responses=[record.chosen, record.rejected], ranks=[1, 2], meta=record.meta)
     raise DataError(
-        where, f"a {type(record).__name__} does not go with rankings", "give rankings, or pairs without prob and weight"
+        where, f"{named(record)} does not go with rankings", "give rankings, or pairs without prob and weight"
     )
 
 
@@ -156,7 +162,7 @@ def as_ratings(record: Record, where: str) -> list[Rating]:
             both = ((pair.chosen, True), (pair.rejected, False))
             return [Rating(prompt=pair.prompt, response=text, label=label) for text, label in both]
     raise DataError(
-        where, f"a {type(record).__name__} does not go with ratings",
+        where, f"{named(record)} does not go with ratings",
         "give rows with prompt, response and label, or pairs without prob and weight",
     )  # fmt: skip
 

@@ -35,9 +35,11 @@ def check(source: Source, where: str) -> None:
         load_function(text, where)
     elif text.startswith("accord:"):
         _embedded(text, where)
+    elif path.is_dir():
+        return  # of data files
     elif path.is_file() or suffix(path) in FILES:
         check_file(path, where)
-    elif not path.is_dir() and not HUB.fullmatch(text):
+    elif not HUB.fullmatch(text):
         said = f"{text!r} is neither a file nor a dataset of the hub"
         known = f"known: files ({', '.join(FILES)}), hub ids ('organisation/name'), 'file.py:fn', 'accord:demo/name'"
         raise RecipeError(where, said, known)
@@ -165,7 +167,7 @@ def _produced(name: str, function: Callable[[], object], where: str) -> Found:
             yield f"{name} row {count}", row
     except AccordError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise DataError(where, f"{name} raised after {count} rows: {told(error, path)}", "mend the function") from error
 
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import cast
 
+from huggingface_hub.errors import LocalEntryNotFoundError
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from accord.errors import ModelError
+from accord.data.files import first_line
+from accord.errors import AccordError, EngineError, ModelError
 
 # One line per turn; works for any role. The answer's leading space belongs to the answer, so that the prompt ends on a
 # token boundary ("Assistant:") and byte-pair merges never reach across it.
@@ -32,12 +34,8 @@ def load_tokenizer(path: str | Path, where: str) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        said = "" if first.endswith(":") else f" ({first})"
-        raise ModelError(
-            where, f"no tokenizer could be read from {path}{said}", "give a model folder or a hub id"
-        ) from None
+    except (OSError, ValueError, ImportError) as error:
+        raise unreadable("tokenizer", path, error, where) from None
     if tokenizer.eos_token_id is None:
         raise ModelError(where, f"the tokenizer of {path} has no end token (eos_token), so answers could never end",
                          "set eos_token in its tokenizer_config.json")  # fmt: skip
@@ -50,6 +48,17 @@ def load_tokenizer(path: str | Path, where: str) -> PreTrainedTokenizerBase:
                          "mend chat_template.jinja beside its tokenizer") from None  # fmt: skip
     _mend_pad(tokenizer, path, where)
     return tokenizer
+
+
+def unreadable(what: str, path: str | Path, error: Exception, where: str) -> AccordError:
+    """What to raise for the error of a library that cannot read a model or tokenizer: the network's fault, or the user's."""
+    if isinstance(error.__cause__, LocalEntryNotFoundError):  # it is not in the cache, and there is nobody to ask
+        said = f"no {what} could be read from {path}: there is no such folder, and the hub cannot be reached"
+        return EngineError(where, said, "give a folder, or connect to the network")
+    like_a_folder = str(path).startswith(("/", ".", "~")) and not Path(path).exists()
+    first = "there is no such folder" if like_a_folder else first_line(error).strip()
+    said = "" if first.endswith(":") else f" ({first})"
+    return ModelError(where, f"no {what} could be read from {path}{said}", "give a model folder or a hub id")
 
 
 def _mend_pad(tokenizer: PreTrainedTokenizerBase, path: str | Path, where: str) -> None:

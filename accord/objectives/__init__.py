@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias, cast, get_args
 
 from torch import Tensor
 
 from accord.data.batch import Batch, Unit
-from accord.errors import RecipeError
-from accord.functions import is_reference, load_function
+from accord.errors import DataError, RecipeError
+from accord.functions import is_reference, load_function, running
 from accord.model import Output, Outputs
 
 Sum: TypeAlias = tuple[Tensor, Unit]  # a 0-d sum, and what it is to be averaged over
@@ -53,6 +53,7 @@ class Objective:
     outputs: Sequence[Output] = ("logp",)
     needs: Sequence[str] = ()
     unless: Mapping[str, str] = field(default_factory=dict)  # a column, and the parameter that makes it needless
+    reference: str = ""  # `file.py:fn` of one of the user's
 
     @property
     def name(self) -> str:
@@ -64,7 +65,25 @@ class Objective:
         return [column for column in self.needs if not params.get(self.unless.get(column, ""))]
 
     def __call__(self, out: Outputs, batch: Batch, **params: object) -> Loss:
-        return self.function(out, batch, **params)
+        if not self.reference:
+            return self.function(out, batch, **params)
+        with running(self.reference):
+            found = self.function(out, batch, **params)
+        _check_loss(found, self.reference)
+        return found
+
+
+def _check_loss(found: object, reference: str) -> None:
+    """DataError unless an objective of the user's has returned sums with their units."""
+    if not isinstance(found, Loss):
+        raise DataError(reference, f"returned {type(found).__name__}", "an objective returns an accord.Loss")
+    for held, size in ((found.terms, 3), (found.metrics, 2)):
+        for name, part in cast("dict[str, object]", held).items():
+            if not isinstance(part, tuple) or len(part) != size or part[1] not in get_args(Unit):
+                form = "a term is (sum, unit, weight), a metric (sum, unit)"
+                raise DataError(
+                    reference, f"'{name}' is no sum with its unit", form, f"units: {', '.join(get_args(Unit))}"
+                )
 
 
 def objective(
@@ -82,7 +101,8 @@ def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:
     if not is_reference(name):
         return known[name]
     found = load_function(name, where)
-    return found if isinstance(found, Objective) else Objective(cast(Callable[..., Loss], found))
+    made = found if isinstance(found, Objective) else Objective(cast(Callable[..., Loss], found))
+    return replace(made, reference=name)
 
 
 def keywords(chosen: Objective) -> dict[str, inspect.Parameter]:

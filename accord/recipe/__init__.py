@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from accord.recipe import policy_params
-from accord.recipe.base import Section, Table, one_of, unknown
+from accord.recipe.base import Name, Section, Seed, StageName, Table, one_of, unknown
 from accord.recipe.evaluate import Evaluate, Sampling
 from accord.recipe.likelihood import Pretrain, Sft, Shape
 from accord.recipe.policy import Mix, Policy, PolicyOptim, Rewards, RewardTerm, RolloutParams
@@ -95,10 +95,11 @@ PARAMS: dict[str, Mapping[str, type[Section]]] = {  # by kind and objective, the
 class Recipe(Section):
     """What to do, stage after stage in the order of the file."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: Name
     """Names the run folder, `runs/<name>`."""
-    seed: int = 0
+    seed: Seed = 0
     compute: Compute = Compute()
     trackers: list[Literal["tensorboard", "wandb"]] = []
     """Where metrics go beside metrics.jsonl. Weights & Biases sends them out, but with WANDB_MODE=offline."""
-    stage: dict[str, Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
+    stage: dict[StageName, Annotated[AnyStage, Field(discriminator="kind")]] = Field(min_length=1)
+    """The stages by name; each has a folder of that name in the run folder."""

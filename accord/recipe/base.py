@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 Table: TypeAlias = dict[str, JsonValue]
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NotEmpty = Annotated[str, Field(min_length=1)]
+
+
+def formed(pattern: str, words: str) -> AfterValidator:
+    """Text that matches a regular expression; `words` say to a person which form that is."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"this must be {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+# Names become folders: they must not lead out of the folder that they are made in, nor hide in it.
+Name = Annotated[str, formed(r"\w[\w.-]*", "letters, digits and _ . - with a letter, a digit or _ in front")]
+StageName = Annotated[str, formed(r"\w[\w-]*", "letters, digits and _ - with a letter, a digit or _ in front")]
 
 
 class Section(BaseModel):

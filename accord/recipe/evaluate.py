@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from accord.recipe.base import Positive, Section, one_of
+from accord.recipe.base import NotEmpty, Positive, Section, one_of
 from accord.recipe.policy import Rewards
 from accord.recipe.training import Sources, Stage
 
@@ -24,15 +24,15 @@ class Evaluate(Stage):
     """Any number of models, side by side on the same prompts."""
 
     kind: Literal["evaluate"] = "evaluate"
-    models: dict[str, str] = Field(min_length=1)
+    models: dict[str, NotEmpty] = Field(min_length=1)
     """Name in the table = hub id, folder or `@stage`."""
-    baseline: str = ""
+    baseline: str = Field(default="", validate_default=True)
     """The model that win rate and KL refer to; unset means the first."""
     data: Sources
     """Prompts; where records bring an answer, perplexity is measured on it."""
     rewards: Rewards = {}
     """What judges the answers: held-out reward models or functions."""
-    suites: list[str] = ["prompts"]
+    suites: list[str] = Field(default=["prompts"], min_length=1)
     """Names under which results are reported: `prompts`, or a function of yours (`file.py:fn`)."""
     sampling: Sampling = Sampling()
     curves: dict[str, str] = {}
@@ -44,8 +44,9 @@ class Evaluate(Stage):
     micro_tokens: Positive = 4096
     """Token budget of one forward pass."""
 
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        object.__setattr__(self, "baseline", self.baseline or next(iter(self.models)))
-        one_of("baseline", self.baseline, list(self.models))
-        return self
+    @field_validator("baseline")
+    @classmethod
+    def _known(cls, baseline: str, info: ValidationInfo) -> str:
+        models = list(info.data.get("models", [baseline]))  # not there where they are a mistake themselves
+        one_of("model", baseline or models[0], models)
+        return baseline or models[0]

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from accord.recipe.base import Positive, Section
+from accord.recipe.base import NotEmpty, Positive, Section
 from accord.recipe.training import Fitted, Held, Optim, Sources, Trained
 
 
@@ -22,8 +22,9 @@ class Shape(Section):
     width: Positive = 128
     heads: Positive = 4
     feed_forward: Positive = 352
-    vocab: Positive = 1024
-    context: Positive = 256
+    vocab: int = Field(default=1024, ge=261)
+    """Tokens; every byte is one, and there are five special ones."""
+    context: int = Field(default=256, ge=2)
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -36,7 +37,7 @@ class Pretrain(Fitted):
     """Next-token loss on plain text: a small base model from scratch, byte-pair tokenizer and Llama, or more of `model`."""
 
     kind: Literal["pretrain"] = "pretrain"
-    model: str | None = None
+    model: NotEmpty | None = None
     """Where to go on from: hub id, folder, or `@stage`; unset makes a new model of `shape`."""
     data: Sources
     """Text records."""

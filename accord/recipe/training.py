@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from accord.recipe.base import Fraction, Positive, Section, as_table
+from accord.recipe.base import Fraction, NotEmpty, Positive, Section, Seed, as_table, formed
 
 
 class Source(Section):
@@ -25,7 +25,7 @@ class Source(Section):
     on_error: Literal["stop", "skip"] = "stop"
     """A row that does not hold what it should (an empty answer, a missing column): `stop` with its line number, or `skip`
     it and count it."""
-    part: str | None = Field(default=None, pattern=r"^\d{1,3}:\d{1,3}$")
+    part: Annotated[str, formed(r"\d{1,3}:\d{1,3}", 'a range in percent, as in "0:80"')] | None = None
     """Percent range of a hash of the first user turn, `"0:80"`: parts that do not overlap never share a conversation."""
     weight: float = Field(default=1.0, gt=0)
     """How often each record comes in a pass: 2 is twice, 0.25 takes a quarter of them, by a hash of the first user turn."""
@@ -40,6 +40,9 @@ Held: TypeAlias = Annotated[
     Annotated[Fraction, Tag("fraction")] | Annotated[Sources, Tag("sources")],
     Discriminator(lambda value: "fraction" if isinstance(value, int | float) else "sources"),
 ]
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optim(Section):
@@ -66,7 +69,7 @@ class Optim(Section):
     never); `skipped` counts them."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of AdamW, plain L2 for SGD."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's decay rates."""
     eps: float = Field(default=1e-8, gt=0)
     """Adam's epsilon; the original PPO code uses 1e-5."""
@@ -87,7 +90,7 @@ class Compute(Section):
     """`auto`, `cpu`, `cuda`, `mps`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 is autocast: weights, optimizer and losses stay float32. `auto` takes it on GPUs that have it."""
-    threads: Positive | None = None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     """CPU threads of each process; unset shares PyTorch's choice among them."""
     processes: Positive = 1
     """Processes on a CPU, started with the run: for small models two are faster than one with twice the threads. Each holds
@@ -97,7 +100,7 @@ class Compute(Section):
 class Stage(Section):
     """What every stage has."""
 
-    seed: int | None = None
+    seed: Seed | None = None
     """Of new heads, orders and samples; unset takes the recipe's. Reward models that check one another need different ones."""
 
 
@@ -110,6 +113,14 @@ class Fitted(Stage):
     """Steps between evaluations on `eval_data`; unset means about ten over the run, more than there are the end only."""
 
 
+def _layers(value: object) -> object:
+    """ValueError unless this is all layers or some, in words that name both."""
+    some = isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+    if value != "all-linear" and not some:
+        raise ValueError('this must be "all-linear", or a list of names as in ["q_proj", "v_proj"]')
+    return value
+
+
 class Lora(Section):
     """Low-rank adapters in place of all weights (Hu et al. 2021)."""
 
@@ -119,7 +130,7 @@ class Lora(Section):
     """The adapter counts alpha / r times; unset means 2 r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the adapter's input while training. Results then depend on how a batch is split; policy stages have none."""
-    targets: Literal["all-linear"] | list[str] = "all-linear"
+    targets: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_layers)] = "all-linear"
     """Last parts of the names of the layers that get one; `all-linear` is every linear layer but the heads."""
 
     @property
@@ -131,7 +142,7 @@ class Lora(Section):
 class Trained(Fitted):
     """What every stage has that fits a model to records."""
 
-    model: str
+    model: NotEmpty
     """Where to start: hub id, folder, or `@stage`."""
     data: Sources
     """Training records: one source or a list of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -23,6 +22,7 @@ from accord.report.svg import Drawing, finish, theme, tone
 from accord.report.values import JsonValue, Measure, Table, measure, number
 from accord.report.verdict import verdict
 from accord.report.words import BETTER, named, show
+from accord.run import write_file
 
 __all__ = ["write_report"]
 
@@ -89,12 +89,8 @@ def write_report(folder: Path) -> Path:
 
 def put(page: bytes, folder: Path) -> Path:
     """Let a page take the place of `<folder>/report.html`."""
-    target, part = folder / "report.html", folder / f".report.html.{os.getpid()}"
-    try:
-        part.write_bytes(page)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    target = folder / "report.html"
+    write_file(target, lambda draft: draft.write_bytes(page))
     return target
 
 

@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Run:
             str(folder), "holds no run: there is no recipe.toml", "give a run folder, runs/<name>"
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read as a run's recipe ({error})") from error
+        raise DataError(str(path), f"is no recipe of a run ({error})", "run the recipe again: accord run") from error
     facts = read_json(folder / "run.json")
     stages = table(recipe.get("stage"))
     seed = facts.get("seed", recipe.get("seed"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from accord.errors import DataError
+from accord.run import mend
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Table: TypeAlias = "dict[str, JsonValue]"
@@ -78,7 +79,7 @@ def read_json(path: Path) -> Table:
     try:
         return table(json.loads(path.read_bytes()))
     except ValueError as error:
-        raise DataError(str(path), f"is not valid JSON ({error})") from error
+        raise DataError(str(path), f"is no JSON ({error})", mend(path)) from error
 
 
 def read_lines(path: Path) -> list[Table]:
@@ -93,5 +94,5 @@ def read_lines(path: Path) -> list[Table]:
         except ValueError as error:
             # A run that was stopped while writing leaves half of its last line.
             if at < len(lines):
-                raise DataError(f"{path}:{at}", f"is not valid JSON ({error})") from error
+                raise DataError(f"{path}:{at}", f"is no JSON ({error})", mend(path)) from error
     return [row for row in rows if row]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from accord import processes
 from accord.errors import DataError
-from accord.functions import is_reference, load_function
+from accord.functions import is_reference, load_function, running
 from accord.recipe import Rewards, RewardTerm
 from accord.sampler import Rollout
 
@@ -30,19 +30,34 @@ Scorer: TypeAlias = Callable[[Sequence[Rollout]], list[Score]]
 def from_function(reference: str, where: str) -> Scorer:
     """A scorer from a function of the user's: of one `rollout`, or of a whole group with a parameter named `rollouts`."""
     function = load_function(reference, where)
-    whole = "rollouts" in inspect.signature(function).parameters
+    if "rollouts" not in inspect.signature(function).parameters:
+        return careful(lambda rollouts: [function(rollout) for rollout in rollouts], reference)
+    judge = careful(function, reference)
 
     def score(rollouts: Sequence[Rollout]) -> list[Score]:
-        if not whole:
-            return [_score(function(rollout), reference) for rollout in rollouts]
         found: dict[int, Score] = {}
         groups: dict[int, list[int]] = {}
         for i, rollout in enumerate(rollouts):
             groups.setdefault(rollout.group, []).append(i)
         for members in groups.values():
-            judged = cast(Sequence[object], function([rollouts[i] for i in members]))
-            found |= {i: _score(value, reference) for i, value in zip(members, judged, strict=True)}
+            found |= dict(zip(members, judge([rollouts[i] for i in members]), strict=True))
         return [found[i] for i in range(len(rollouts))]
+
+    return score
+
+
+def careful(function: Callable[[Sequence[Rollout]], object], reference: str) -> Scorer:
+    """A scorer from code of the user's behind `reference`: DataError where it raises, or returns anything but scores."""
+
+    def score(rollouts: Sequence[Rollout]) -> list[Score]:
+        with running(reference):
+            found = function(rollouts)
+        values = list(cast(Iterable[object], found)) if isinstance(found, Iterable) else []
+        if len(values) != len(rollouts):
+            said = f"{len(values)} values" if isinstance(found, Iterable) else type(found).__name__
+            fix = "a scorer of several returns a list with a float or a Score for each"
+            raise DataError(reference, f"returned {said} for {len(rollouts)} rollouts", fix)
+        return [_score(value, reference) for value in values]
 
     return score
 

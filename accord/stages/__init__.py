@@ -18,7 +18,8 @@ from accord.functions import source_of
 from accord.recipe import AnyStage, Mix, Recipe, Source
 from accord.recipe_file import dump, parse, references
 from accord.run import RECORDS, Run, digest, folder_digest, locked, write_text
-from accord.stages.check import functions, inspect, model_path, models, read_now
+from accord.stages.check import functions, inspect, read_now
+from accord.stages.check_models import model_path, models
 from accord.stages.fit import Context, stop_on_signal
 from accord.stages.select import NothingKept
 from accord.track import check_trackers, trackers
@@ -36,10 +37,11 @@ def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool 
         if name not in recipe.stage:
             raise RecipeError("--only", f"there is no stage '{name}'", f"known: {', '.join(recipe.stage)}")
     check_trackers(recipe.trackers)
+    made = Run(recipe, out)
     if not inspected:
+        made.check()
         inspect(recipe)
     prints = fingerprints(recipe)
-    made = Run(recipe, out)
 
     def again(folder: Path) -> list[str]:
         """The command line of another process of the same run."""
@@ -201,10 +203,10 @@ def _model_print(model: str) -> str:
 
 def _hub_commit(model: str) -> str:
     """The commit of a hub model: that of the cache where the hub cannot be reached, the bare id where nothing is known."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     try:
         return HfApi().model_info(model).sha or model
-    except OSError:
+    except (OSError, errors.HTTPError):  # pyright: ignore[reportPrivateImportUsage]
         cached = try_to_load_from_cache(model, "config.json")
         return Path(cached).parent.name if isinstance(cached, str) else model

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from accord import demo, lora
 from accord.console import say
 from accord.data import chat, prepare
 from accord.data.dropped import Dropped
@@ -25,16 +24,17 @@ from accord.data.records import (
     as_ratings,
     conversation,
     is_good,
+    named,
 )
 from accord.data.sources import check, read_all
-from accord.data.tokenizer import load_tokenizer
 from accord.errors import DataError, ModelError, RecipeError
 from accord.functions import is_reference, load_function
-from accord.model import load_config
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Lora, Preference, Recipe, Source
+from accord.recipe import AnyStage, Policy, Preference, Recipe, Source
 from accord.recipe_file import sources
+from accord.stages.check_models import check_models, models, origin
+from accord.stages.policy import open_objective
 from accord.suites import resolve as resolve_suite
 
 
@@ -53,16 +53,11 @@ def inspect(recipe: Recipe) -> list[Seen]:
     """Everything that a recipe names is there and fits its stage, or an error: files, rows, functions, tokenizers."""
     for name, stage in recipe.stage.items():
         _check_names(f"stage.{name}", stage)
-        _check_adapter(recipe, f"stage.{name}", stage)
-    tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+    tokenizers = check_models(recipe)
     found: list[Seen] = []
     read: dict[str, tuple[list[Record], Dropped]] = {}
     for name, stage in recipe.stage.items():
-        root = root_model(recipe, stage)
-        for key, model in [*models(stage), *([("model", root)] if root else [])]:
-            if model not in tokenizers:
-                tokenizers[model] = load_tokenizer(model_path(model), f"stage.{name}.{key}")
-                load_config(model_path(model), f"stage.{name}.{key}")
+        root = origin(recipe, stage)
         for key, source in read_now(stage):
             identity = source.model_dump_json()
             if identity not in read:
@@ -72,7 +67,7 @@ def inspect(recipe: Recipe) -> list[Seen]:
             asked = stage.kind in {"policy", "select", "evaluate"} and key != "mix.data"
             first = as_prompt(records[0]) if asked else records[0]
             seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, first,
-                        tokenizers.get(root) if root else None)  # fmt: skip
+                        tokenizers.get(root) if isinstance(root, str) else None)  # fmt: skip
             _check_rows(stage, records, seen)
             found.append(seen)
         held = getattr(stage, "eval_data", None)
@@ -128,24 +123,8 @@ def _check_names(where: str, stage: AnyStage) -> None:
     if isinstance(stage, Preference):
         objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
         check_params(objective, dict(stage.params), f"{where}.params")
-
-
-def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
-    """An adapter that comes in has the form of the one that the stage trains."""
-    train, model = getattr(stage, "lora", None), getattr(stage, "model", None)
-    if not isinstance(train, Lora) or not model:
-        return
-    if model.startswith("@"):
-        before = getattr(recipe.stage[model[1:]], "lora", None)
-        fits = before is None or (before.r, before.scale, before.targets) == (train.r, train.scale, train.targets)
-        form = f"of stage '{model[1:]}'"
-    else:
-        adapter = lora.find(model_path(model), f"{where}.model")
-        fits = adapter is None or adapter.fits(train)
-        form = f"in {model}"
-    if not fits:
-        raise RecipeError(f"{where}.lora", f"the adapter {form}, which goes on learning here, has another form",
-                          "use its r, alpha and targets, or merge it first: accord export MODEL --merge")  # fmt: skip
+    if isinstance(stage, Policy):
+        open_objective(stage, where)
 
 
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
@@ -163,7 +142,7 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
             _check_preference(record, seen.where, stage.objective, rated=rated)
         elif (stage.kind == "pretrain") != isinstance(record, Text):
             wanted = "plain text" if stage.kind == "pretrain" else "prompts"
-            raise DataError(seen.where, f"a {type(record).__name__} is not what the stage reads", f"give {wanted}")
+            raise DataError(seen.where, f"{named(record)} is not what the stage reads", f"give {wanted}")
     if seen.tokenizer is not None and not isinstance(records[0], Text):
         try:
             chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
@@ -227,27 +206,3 @@ def functions(stage: AnyStage) -> list[tuple[str, str]]:
     for key in ("rewards", "eval_rewards"):
         named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
     return [(key, name) for key, name in named if is_reference(name)]
-
-
-def models(stage: AnyStage) -> list[tuple[str, str]]:
-    """The models from outside the run that a stage reads, with their keys."""
-    named = [("model", getattr(stage, "model", None)), ("reference", getattr(stage, "reference", None))]
-    named += [(f"models.{name}", path) for name, path in getattr(stage, "models", {}).items()]
-    for key in ("rewards", "eval_rewards"):
-        named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
-    return [(key, name) for key, name in named if name and not name.startswith("@") and not is_reference(name)]
-
-
-def root_model(recipe: Recipe, stage: AnyStage) -> str | None:
-    """The model from outside that a stage's model grew from; None where this recipe makes it from scratch."""
-    model = getattr(stage, "model", None) or next(iter(getattr(stage, "models", {}).values()), None)
-    while model and model.startswith("@"):
-        model = getattr(recipe.stage[model[1:]], "model", None)
-    return model
-
-
-def model_path(model: str) -> Path | str:
-    """The folder of an embedded model or of a path; a hub id stays as it is."""
-    if model.startswith("accord:"):
-        return demo.model(model)
-    return Path(model) if Path(model).is_dir() else model

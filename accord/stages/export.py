@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +17,7 @@ from accord.data import prepare
 from accord.data.batch import collate
 from accord.data.prepare import Limits, Loaded
 from accord.data.records import Record, Text
+from accord.data.sources import read_all
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
@@ -85,7 +87,7 @@ def quantised(path: str, folder: Path, data: Source | None, engine: Engine) -> l
         (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         tokenizer.save_pretrained(draft)
 
-    write_folder(folder, fill)
+    write_folder(folder, fill, SafetensorError)
     return found
 
 
@@ -115,13 +117,14 @@ def pack(integers: Tensor) -> Tensor:
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Source, engine: Engine) -> float:
     """Perplexity on demonstrations (the answers') or plain text."""
-    loaded, _ = prepare.load([data], None, "data")
+    loaded = Loaded([])
+    loaded.records = read_all([data], loaded.dropped, "--data")
     room = context_of(model.config)
     texts: list[Record] = [record for record in loaded.records if isinstance(record, Text)]
     groups = (
-        prepare.texts(Loaded(texts), tokenizer, room, "data")
+        prepare.texts(Loaded(texts), tokenizer, room, "--data")
         if texts
-        else prepare.demonstrations(loaded, tokenizer, Limits(room), "data")
+        else prepare.demonstrations(loaded, tokenizer, Limits(room), "--data")
     )
     batches = [collate(groups[i : i + 64], pad_id(tokenizer)) for i in range(0, len(groups), 64)]
     found = engine.evaluate(Roles(policy=model), batches, sft, {}, micro_tokens=4096)

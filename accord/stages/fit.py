@@ -21,7 +21,7 @@ from accord.console import say
 from accord.data.batch import Batch, Group, collate, order, step_count
 from accord.data.prepare import Limits, Loaded
 from accord.engine import Engine, Learner, Part, Progress, reduction, schedule
-from accord.errors import Interrupted
+from accord.errors import Interrupted, RecipeError
 from accord.health import NotFinite
 from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
@@ -202,6 +202,16 @@ def limits_of(stage: Trained, path: str, context: Context) -> Limits:
     """How long a row may be: as the stage says, at most what the model takes."""
     longest = context_of(load_config(path, f"{context.where}.model"))
     return Limits(min(stage.max_tokens or longest, longest), stage.truncate == "cut")
+
+
+def room_for(answer: int, longest: int, where: str) -> int:
+    """The tokens that a prompt may have beside an answer in a row of `longest`; RecipeError where there are none."""
+    if answer >= longest:
+        said = (
+            f"{answer} tokens leave no room for a prompt: a row holds {longest}, by the model's context or max_tokens"
+        )
+        raise RecipeError(where, said, f"give fewer than {longest}")
+    return longest - answer
 
 
 def note_data(context: Context, train: Loaded, kept: int, held: Loaded | None, held_kept: int) -> None:

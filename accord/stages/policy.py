@@ -21,7 +21,6 @@ from accord.data.prepare import Asked, Loaded
 from accord.data.records import Text
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Part, Progress, seed_all
-from accord.errors import RecipeError
 from accord.estimate import mean
 from accord.model import save_model
 from accord.objectives import Objective, check_params, keywords, resolve
@@ -33,7 +32,7 @@ from accord.sampler import Ask, Rollout, as_batch
 from accord.score import Score
 from accord.stages.actors import Actors, load_actors
 from accord.stages.credit import Moments, credit
-from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept
+from accord.stages.fit import Context, Step, fit, limits_of, note_data, room_for, say_kept
 
 
 def run(context: Context, stage: Policy) -> None:
@@ -43,11 +42,8 @@ def run(context: Context, stage: Policy) -> None:
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    room = limits_of(stage, path, context).max_tokens - stage.rollout.max_new_tokens
-    if room < 1:
-        raise RecipeError(
-            f"{context.where}.rollout.max_new_tokens", "leaves no room for a prompt in the model's context"
-        )
+    longest = limits_of(stage, path, context).max_tokens
+    room = room_for(stage.rollout.max_new_tokens, longest, f"{context.where}.rollout.max_new_tokens")
     asked = prepare.prompts(train, tokenizer, room=room, where=f"{context.where}.data")
     held_asked = prepare.prompts(held, tokenizer, room=room, where=f"{context.where}.eval_data") if held else []
     note_data(context, train, len(asked), held, len(held_asked))

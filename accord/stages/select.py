@@ -14,7 +14,7 @@ from accord.data import prepare
 from accord.data.prepare import Asked
 from accord.data.records import Example, Pair, Ranking, bucket, to_row
 from accord.data.tokenizer import load_tokenizer, stop_ids
-from accord.errors import DataError, Interrupted, RecipeError
+from accord.errors import DataError, Interrupted
 from accord.estimate import mean
 from accord.model import context_of, load_config, load_policy
 from accord.objectives.kl import best_of_n
@@ -23,7 +23,7 @@ from accord.run import RECORDS, append, read_rows, write_text
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.stages.actors import open_rewards
-from accord.stages.fit import Context, note_data
+from accord.stages.fit import Context, note_data, room_for
 
 
 class NothingKept(DataError):
@@ -39,11 +39,7 @@ def run(context: Context, stage: Select) -> None:
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     loaded, _ = prepare.load(stage.data, None, context.where)
     longest = stage.max_tokens or context_of(load_config(path, context.where))
-    room = longest - stage.sampling.max_new_tokens
-    if room < 1:
-        raise RecipeError(
-            f"{context.where}.sampling.max_new_tokens", "leaves no room for a prompt in the model's context"
-        )
+    room = room_for(stage.sampling.max_new_tokens, longest, f"{context.where}.sampling.max_new_tokens")
     asked = prepare.prompts(loaded, tokenizer, room=room, where=f"{context.where}.data")
     note_data(context, loaded, len(asked), None, 0)
     answer(context, stage, path, tokenizer, asked)

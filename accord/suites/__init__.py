@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 from accord.data.records import Record
 from accord.errors import RecipeError
-from accord.functions import is_reference, load_function
-from accord.score import Scorer
+from accord.functions import is_reference, load_function, running
+from accord.score import Scorer, careful
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ def resolve(name: str, where: str) -> Maker:
     function = load_function(name, where)
 
     def made(records: Sequence[Record], reward: Scorer | None) -> Suite:
-        suite = function(records, reward)
+        with running(name):
+            suite = function(records, reward)
         if not isinstance(suite, Suite):
             raise RecipeError(where, f"{name} returned {type(suite).__name__}", "return an accord.suites.Suite")
-        return suite
+        own = {key: scorer if scorer is reward else careful(scorer, name) for key, scorer in suite.scorers.items()}
+        return replace(suite, scorers=own)
 
     return made
