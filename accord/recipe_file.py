@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, DpoParams, Evaluate, Policy, Recipe, Stage, Table, unknown
+from accord.recipe import KINDS, DpoParams, Evaluate, Policy, Recipe, Reward, Stage, Table, unknown
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -96,7 +96,7 @@ def _explain(error: ValidationError, table: Table) -> RecipeError:
         where = ".".join(map(str, mistake["loc"]))
         given = cast(dict[str, JsonValue], mistake["input"]).get("kind", "")
         return RecipeError(f"{where}.kind", *unknown("kind", str(given), list(KINDS)))
-    at, section = _locate(mistake["loc"])
+    at, section = _locate(mistake["loc"], table)
     if mistake["type"] == "extra_forbidden":
         known = list(section.model_fields) if section else []
         return RecipeError(at, *unknown("key", str(mistake["loc"][-1]), known))
@@ -112,7 +112,7 @@ def _explain(error: ValidationError, table: Table) -> RecipeError:
     return RecipeError(at, said[0].lower() + said[1:] + shown)
 
 
-def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+def _locate(loc: tuple[int | str, ...], table: Table) -> tuple[str, type[BaseModel] | None]:
     """The dotted key of a pydantic location without the tags of unions, and the section that holds its last part."""
     section: type[BaseModel] | None = Recipe
     names: list[str] = []
@@ -127,8 +127,16 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
             break
         field = section.model_fields.get(str(part)) if section else None
         section = _section_of(field.annotation) if field else section
-        section = DpoParams if part == "params" and section is None else section
+        section = _params_of(loc, table) if part == "params" and section is None else section
     return ".".join(names), section
+
+
+def _params_of(loc: tuple[int | str, ...], table: Table) -> type[BaseModel]:
+    """The section that the params of a stage's objective are checked by."""
+    if loc[2] != "reward":
+        return DpoParams
+    stage = cast(Table, cast(Table, table["stage"])[str(loc[1])])
+    return Reward.PARAMS[str(stage.get("objective", Reward.model_fields["objective"].default))]
 
 
 def _section_of(annotation: object) -> type[BaseModel] | None:

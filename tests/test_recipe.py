@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, Compute, DpoParams, Evaluate, Policy, Recipe, Sft
+from accord.recipe import KINDS, BradleyTerryParams, Compute, DpoParams, Evaluate, Policy, Recipe, Reward, Sft
 from accord.recipe_file import dump, load, parse
 
 TEXT = """
@@ -109,6 +109,7 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: clip, kl, "),
     ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
     ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
+    ("stage reward params center", 1, ": unknown key 'center'; did you mean 'centre'?; known: label_smoothing, margin, "),
     ("stage ev sampling temprature", 1, ": unknown key 'temprature'; did you mean 'temperature'?; known: "),
     ("stage sft kind", "stf", f": unknown kind 'stf'; did you mean 'sft'?; {KINDS_KNOWN}"),
     ("stage sft kind", "ppo", f": unknown kind 'ppo'; {KINDS_KNOWN}"),
@@ -128,6 +129,11 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage sft truncate", "cat", ": input should be 'drop' or 'cut' (given: 'cat')"),
     ("stage base shape", {"width": 8, "heads": 3}, ": width 8 must be an even multiple of heads 3"),
     ("stage reward folds", 1, ": 1 fold would leave nothing to train on; use 0 or at least 2 (given: 1)"),
+    ("stage reward objective", "bradley", ": unknown objective 'bradley'; did you mean 'bradley_terry'?; known: bradley_terry, "
+     "plackett_luce, best_of_k, regression or a function of yours, \"file.py:fn\" (given: 'bradley')"),
+    ("stage reward params label_smoothing", 0.5, ": input should be less than 0.5 (given: 0.5)"),
+    ("stage reward params", {"margin": 2},
+     ".margin: input should be a valid boolean, unable to interpret input (given: 2)"),
     ("stage ppo rollout", {"batch_size": 10, "group_size": 4}, ": batch_size 10 is not a multiple of group_size 4"),
     ("stage dpo params beta", -1, ": input should be greater than 0 (given: -1)"),
     # References to stages.
@@ -166,6 +172,17 @@ def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
 def test_a_reference_in_the_first_stage_is_not_likened_to_nothing():
     recipe = changed("stage", {"sft": {"kind": "sft", "model": "@nope", "data": "a/b"}})
     assert said(recipe) == "stage.sft.model: unknown stage 'nope'; known: (none)"
+
+
+def test_an_objective_of_a_reward_stage_knows_its_params_and_what_it_cannot_split():
+    whole = {"kind": "reward", "model": "@sft", "data": "a/b", "objective": "best_of_k"}
+    message = said(changed("stage reward", {**whole, "params": {"ties": True}}))
+    assert message == "stage.reward.params.ties: unknown key 'ties'; known: (none)"
+    message = said(changed("stage reward", {**whole, "split_rankings": True}))
+    assert message == (
+        "stage.reward.split_rankings: best_of_k reads whole rankings; leave split_rankings out, or use bradley_terry "
+        "(given: True)"
+    )
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
@@ -317,7 +334,7 @@ REWARDS = "rewards.combine rewards.penalty rewards.weight"
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
-    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model truncate",
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model objective params split_rankings truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
@@ -355,6 +372,10 @@ def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "trackers", "stage"]
     assert options(Compute) == ["device", "precision", "processes", "threads"]
     assert options(DpoParams) == ["beta", "sft"]
+    assert options(BradleyTerryParams) == ["centre", "label_smoothing", "margin", "ties"]
+    assert [name for name, section in Reward.PARAMS.items() if not options(section)] == [
+        "plackett_luce", "best_of_k", "regression",
+    ]  # fmt: skip
 
 
 def test_recipes_are_checked_without_torch():

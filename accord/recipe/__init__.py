@@ -12,14 +12,15 @@ from pydantic import Field
 from accord.recipe.base import Section, Table, one_of, unknown
 from accord.recipe.evaluate import Evaluate, Sampling
 from accord.recipe.likelihood import Pretrain, Sft, Shape
-from accord.recipe.policy import Mix, Policy, PpoParams, Rewards, RewardTerm, RolloutParams
-from accord.recipe.preference import DpoParams, Preference
-from accord.recipe.reward import Reward
+from accord.recipe.policy import Mix, Policy, PolicyOptim, PpoParams, Rewards, RewardTerm, RolloutParams
+from accord.recipe.preference import DpoParams, Preference, PreferenceOptim
+from accord.recipe.reward import BradleyTerryParams, Reward
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
 
 __all__ = [
     "KINDS",
     "AnyStage",
+    "BradleyTerryParams",
     "Compute",
     "DpoParams",
     "Evaluate",
@@ -29,8 +30,10 @@ __all__ = [
     "Mix",
     "Optim",
     "Policy",
+    "PolicyOptim",
     "PpoParams",
     "Preference",
+    "PreferenceOptim",
     "Pretrain",
     "Recipe",
     "Reward",

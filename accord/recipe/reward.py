@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from accord.recipe.base import Positive
+from accord.recipe.base import Positive, Section, Table, one_of
 from accord.recipe.training import Optim, Trained
 
 
+class BradleyTerryParams(Section):
+    """Params of objective `bradley_terry`."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the labels that are taken to be the wrong way round."""
+    margin: bool = False
+    """Ask of the better answer to be better by the pair's `margin` (Llama 2). Every pair needs one; rankings have none."""
+    centre: float = Field(default=0.0, ge=0)
+    """Weight of (r_chosen + r_rejected)^2, which keeps rewards near 0; 0.01 is usual (TRL's center_rewards_coefficient)."""
+    ties: bool = False
+    """Two answers of one rank are a comparison with the soft label 1/2; else they are none. (Pairs have `prob`.)"""
+
+
+class NoParams(Section):
+    """Params of an objective that has none."""
+
+
 class Reward(Trained):
-    """A reward model: language model with a scalar head, Bradley-Terry on pairs."""
+    """A reward model: language model with a scalar head, by default Bradley-Terry on pairs or rankings."""
+
+    PARAMS: ClassVar[dict[str, type[Section]]] = {
+        "bradley_terry": BradleyTerryParams,
+        "plackett_luce": NoParams,
+        "best_of_k": NoParams,
+        "regression": NoParams,
+    }
 
     kind: Literal["reward"] = "reward"
+    objective: str = "bradley_terry"
+    """`bradley_terry` (pairs, or every comparison of a ranking), `plackett_luce` (rankings as successive choices),
+    `best_of_k` (the best answer of a ranking against all), `regression` (ratings), or a function, `my_loss.py:my_loss`."""
+    params: Table = Field(default={}, validate_default=True)
+    """Keyword arguments of the objective."""
+    split_rankings: bool = False
+    """Every comparison of a ranking is a pair of its own, shuffled with all others, instead of the ranking being one element
+    of the batch: what InstructGPT found to overfit, for comparison. Of `bradley_terry` and functions."""
     optim: Optim = Optim()
     ensemble: Positive = 1
     """Members, alike but for their seed (head, order of rows)."""
@@ -21,6 +53,27 @@ class Reward(Trained):
     """Each member learns from its own share of `data`, split by prompt: members of other labels err less alike."""
     folds: int = Field(default=0, ge=0)
     """Cross-validation: accuracy on data not trained on, from this many further fits (0 = none, else at least 2)."""
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, objective: str) -> str:
+        if ".py:" not in objective:
+            one_of("objective", objective, list(cls.PARAMS), 'or a function of yours, "file.py:fn"')
+        return objective
+
+    @field_validator("params")
+    @classmethod
+    def _fit(cls, params: Table, info: ValidationInfo) -> Table:
+        known = cls.PARAMS.get(info.data.get("objective", ""))
+        return known.model_validate(params).model_dump() if known else params
+
+    @field_validator("split_rankings")
+    @classmethod
+    def _splits(cls, split: bool, info: ValidationInfo) -> bool:
+        objective = info.data.get("objective", ".py:")
+        if split and objective != "bradley_terry" and ".py:" not in objective:
+            raise ValueError(f"{objective} reads whole rankings; leave split_rankings out, or use bradley_terry")
+        return split
 
     @field_validator("folds")
     @classmethod

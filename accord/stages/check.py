@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from accord import demo, lora
 from accord.console import say
-from accord.data import chat, prepare
+from accord.data import chat, judged, prepare
 from accord.data.dropped import Dropped
-from accord.data.records import Example, Prompt, Ranking, Record, Text, as_example, as_pair, as_prompt, conversation
+from accord.data.records import Example, Prompt, Record, Text, as_example, as_pair, as_prompt, conversation
 from accord.data.sources import check, read_all
 from accord.data.tokenizer import load_tokenizer
 from accord.errors import DataError, ModelError, RecipeError
@@ -20,7 +20,8 @@ from accord.functions import is_reference, load_function
 from accord.model import load_config
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Lora, Policy, Preference, Recipe, Source
+from accord.objectives.reward import OBJECTIVES as REWARD_OBJECTIVES
+from accord.recipe import AnyStage, Lora, Policy, Preference, Recipe, Reward, Source
 from accord.suites import resolve as resolve_suite
 
 
@@ -113,6 +114,9 @@ def _check_names(where: str, stage: AnyStage) -> None:
     if isinstance(stage, Preference):
         objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
         check_params(objective, dict(stage.params), f"{where}.params")
+    if isinstance(stage, Reward) and is_reference(stage.objective):
+        objective = resolve(stage.objective, REWARD_OBJECTIVES, f"{where}.objective")
+        check_params(objective, dict(stage.params), f"{where}.params")
 
 
 def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
@@ -141,8 +145,8 @@ def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
             continue
         if mixed or stage.kind == "sft":
             as_example(record, seen.where)
-        elif stage.kind == "reward":
-            _ = record if isinstance(record, Ranking) else as_pair(record, seen.where)
+        elif isinstance(stage, Reward):
+            judged.check(record, stage.objective, seen.where, margin=stage.params.get("margin") is True)
         elif stage.kind == "preference":
             as_pair(record, seen.where)
         elif (stage.kind == "pretrain") != isinstance(record, Text):

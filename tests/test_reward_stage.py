@@ -1,0 +1,152 @@
+"""Reward stages on a preference that is easy to see: every objective learns it, and what they leave can be recounted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+
+from accord.errors import DataError, RecipeError
+from accord.recipe import Table
+from accord.recipe_file import parse
+from accord.run import StageFolder, read_rows
+from accord.stages import check, run
+
+THINGS = ["cat", "dog", "mat", "user", "question", "answer", "number", "sign"]
+ASKS = ["where is the {}?", "and the {}?", "who has the {}?", "hello, a {}", "looked at the {}", "the {} and the dog"]
+GOOD, FAIR, BAD, POOR = "the {} is there, it can help you", "numbers and signs 0 1 2", "no : ; ' ! ?", "no ( ) , ."
+
+
+def judged(kind: str) -> Iterator[dict[str, Any]]:
+    """Rows of one kind: a helpful answer is better than numbers, and numbers than signs."""
+    for at, (ask, thing) in enumerate((ask, thing) for ask in ASKS for thing in THINGS):
+        prompt, good = ask.format(thing), GOOD.format(thing)
+        if kind == "pairs":
+            yield {
+                "prompt": prompt,
+                "chosen": good,
+                "rejected": (FAIR, BAD)[at % 2],
+                "margin": 0.5,
+                "source": "ab"[at % 2],
+            }
+        elif kind in {"rankings", "best"}:
+            ranks = [2, 1, 3, 3] if kind == "rankings" else [2, 1, 2, 2]
+            yield {"prompt": prompt, "responses": [FAIR, good, BAD, POOR], "ranks": ranks}
+        else:
+            for text, label in ((good, 2.0), (FAIR, 0.5), (BAD, -1.0)):
+                yield {"prompt": prompt, "response": text, "label": label}
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def recipe(base: Path, data: str, **settings: object) -> Table:
+    """A recipe of one reward stage."""
+    optim = {"lr": 3e-3, "batch_size": 8, "steps": 24, "schedule": "constant"}
+    stage = {"kind": "reward", "model": str(base), "data": data, "eval_data": 0.3, "optim": optim, **settings}
+    return cast(Table, {"name": "r", "compute": {"device": "cpu", "threads": 1}, "stage": {"it": stage}})
+
+
+def fitted(folder: Path, base: Path, data: str, **settings: object) -> StageFolder:
+    """A reward stage, run through."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return run(parse(recipe(base, data, **settings)), folder / "run").stage("it")
+
+
+def result(stage: StageFolder) -> dict[str, Any]:
+    return cast(dict[str, Any], stage.record["result"])
+
+
+OWN = """
+from accord.objectives import Loss, objective
+from accord.objectives.reward import reward_of
+
+@objective(outputs=["score"])
+def hinge(out, batch, *, least):
+    chosen, rejected = batch.pairs(reward_of(out.score, batch))
+    return Loss({"hinge": ((least - chosen + rejected).clamp(min=0).sum(), "pair", 1.0)})
+"""
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pairs": ("pairs", {"params": {"margin": True, "centre": 0.01, "label_smoothing": 0.05}}),
+    "rankings": ("rankings", {"params": {"ties": True}}),
+    "split": ("rankings", {"params": {"ties": True}, "split_rankings": True}),
+    "plackett_luce": ("rankings", {"objective": "plackett_luce"}),
+    "best_of_k": ("best", {"objective": "best_of_k"}),
+    "regression": ("ratings", {"objective": "regression"}),
+    "own": ("pairs", {"objective": "own.py:hinge", "params": {"least": 1.0}}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_objective_learns(way: str, tmp_path: Path, base: Path) -> None:
+    kind, settings = WAYS[way]
+    (tmp_path / "own.py").write_text(OWN)
+    if way == "own":
+        settings = {**settings, "objective": f"{tmp_path}/own.py:hinge"}
+    stage = fitted(tmp_path, base, write(tmp_path / "rows.jsonl", judged(kind)), **settings)
+    found = result(stage)
+    assert found["accuracy"]["value"] > 0.9
+    rows = read_rows(stage.path / "scores.jsonl")
+    compared = [row for row in rows if "chosen" in row]
+    right = [cast(float, row["chosen"]) > cast(float, row["rejected"]) for row in compared]
+    assert found["accuracy"]["value"] == pytest.approx(np.mean(right))
+    if way == "regression":
+        errors = [(cast(float, r["reward"]) - cast(float, r["label"])) ** 2 for r in rows if "label" in r]
+        assert found["mse"]["value"] == pytest.approx(np.mean(errors))
+        assert found["mse"]["value"] < 0.5  # of labels with a variance of 1.5
+
+
+def test_a_split_ranking_is_as_many_elements_of_the_batch_as_it_has_comparisons(tmp_path: Path, base: Path) -> None:
+    """Four answers, the last two tied: five comparisons that are decided, one that is not."""
+    data = write(tmp_path / "rows.jsonl", list(judged("rankings"))[:8])
+    optim = {"steps": 1, "batch_size": 4}
+    counts: dict[bool, int] = {}
+    for ties in (False, True):
+        stage = fitted(
+            tmp_path / str(ties), base, data, split_rankings=True, params={"ties": ties}, optim=optim, eval_data=data
+        )
+        split = cast(dict[str, Any], stage.record["data"])
+        counts[ties] = split["train"]["kept"]
+        assert split["eval"]["kept"] == 8 * 5  # nobody can be right about a tie
+    assert counts == {False: 8 * 5, True: 8 * 6}
+
+
+# ------------------------------------------------------------------------------------------------------------ mistakes
+
+SOFT = {"prompt": "hello", "chosen": "hi", "rejected": "no", "prob": 0.7}
+PAIR = {"prompt": "hello", "chosen": "hi", "rejected": "no"}
+RANKED = {"prompt": "hello", "responses": ["hi", "no"], "ranks": [1, 2]}
+RATED = {"prompt": "hello", "response": "hi", "label": True}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "message"),
+    [(SOFT, {"objective": "plackett_luce"}, "a Pair does not go with rankings; give rankings, or pairs without prob and"),
+     (RATED, {"objective": "best_of_k"}, "a Rating does not go with rankings"),
+     (RANKED, {"objective": "regression"}, "a Ranking is no rating"),
+     (RATED, {}, "a Rating is no preference"),
+     (PAIR, {"params": {"margin": True}}, "params.margin asks for a margin, and there is a pair without one; give every"),
+     (RANKED, {"params": {"margin": True}}, "params.margin asks for a margin, and there is a ranking without one")],
+)  # fmt: skip
+def test_records_that_an_objective_cannot_read(
+    row: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path, base: Path
+) -> None:
+    data = write(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(DataError) as caught:
+        check.inspect(parse(recipe(base, data, eval_data=data, **settings)))
+    assert str(caught.value).startswith(f"stage.it.data: {message}")
+
+
+def test_params_that_a_function_does_not_take(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    data = write(tmp_path / "rows.jsonl", judged("pairs"))
+    for params, message in (({"most": 1}, "has no such parameter"), ({}, "needs it")):
+        with pytest.raises(RecipeError, match=message):
+            check.inspect(parse(recipe(base, data, objective=f"{tmp_path}/own.py:hinge", params=params)))
