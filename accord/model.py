@@ -42,8 +42,8 @@ class Outputs:
     """What a forward pass was asked for; reading anything else is an error.
 
     `logp[b, t]` and `entropy[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]` comes from the
-    hidden state of token t. So a reward is the score at the last real token, and the value before token t is
-    `score[b, t-1]`.
+    hidden state of token t (with mean pooling, from those of the answer up to t). So a reward is the score at the last
+    real token, and the value before token t is `score[b, t-1]`.
     """
 
     values: dict[str, Tensor]  # each [B, T] float32
@@ -137,7 +137,8 @@ def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The scalar head's value after every token, [B, T] float32.
+    """The scalar head's value after every token, [B, T] float32; of a model with `reward_pooling` "mean" in its
+    configuration, the mean over the answer's tokens so far.
 
     Plain transformers returns the head at one token only; a hook keeps all of them.
     """
@@ -153,7 +154,18 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
     finally:
         handle.remove()
     scores = kept[0][..., 0].float()
-    return shared.rows(scores) if shared else scores
+    scores = shared.rows(scores) if shared else scores
+    return running_mean(scores, batch.train) if pooling(model) == "mean" else scores
+
+
+def pooling(model: PreTrainedModel) -> str:
+    """How a reward model comes to one score: at the "last" token, or by the "mean" over the answer's."""
+    return getattr(model.config, "reward_pooling", "last")
+
+
+def running_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the masked values up to each place of a row, [B, T]; 0 before the first."""
+    return (values * mask).cumsum(1) / mask.cumsum(1).clamp(min=1)
 
 
 def _scatter(values: Tensor, batch: Batch) -> Tensor:

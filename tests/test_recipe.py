@@ -334,7 +334,7 @@ REWARDS = "rewards.combine rewards.penalty rewards.weight"
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
-    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model objective params split_rankings truncate",
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model objective params pooling split_rankings truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "

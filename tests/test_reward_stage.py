@@ -9,12 +9,21 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from accord.data import chat
+from accord.data.records import Message
+from accord.data.tokenizer import load_tokenizer
+from accord.engine import Engine
 from accord.errors import DataError, RecipeError
-from accord.recipe import Table
+from accord.model import load_scorer, pooling
+from accord.recipe import Compute, RewardTerm, Table
 from accord.recipe_file import parse
-from accord.run import StageFolder, read_rows
+from accord.run import StageFolder, read_json, read_rows
+from accord.sampler import Rollout
+from accord.score.model import as_critic, open_reward
 from accord.stages import check, run
 
 THINGS = ["cat", "dog", "mat", "user", "question", "answer", "number", "sign"]
@@ -47,11 +56,14 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     return str(path)
 
 
+COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1}
+
+
 def recipe(base: Path, data: str, **settings: object) -> Table:
     """A recipe of one reward stage."""
     optim = {"lr": 3e-3, "batch_size": 8, "steps": 24, "schedule": "constant"}
     stage = {"kind": "reward", "model": str(base), "data": data, "eval_data": 0.3, "optim": optim, **settings}
-    return cast(Table, {"name": "r", "compute": {"device": "cpu", "threads": 1}, "stage": {"it": stage}})
+    return cast(Table, {"name": "r", "compute": COMPUTE, "stage": {"it": stage}})
 
 
 def fitted(folder: Path, base: Path, data: str, **settings: object) -> StageFolder:
@@ -116,6 +128,51 @@ def test_a_split_ranking_is_as_many_elements_of_the_batch_as_it_has_comparisons(
         counts[ties] = split["train"]["kept"]
         assert split["eval"]["kept"] == 8 * 5  # nobody can be right about a tie
     assert counts == {False: 8 * 5, True: 8 * 6}
+
+
+def plain_rewards(folder: Path, row: dict[str, Any], text: str, *, mean: bool) -> float:
+    """The reward of an answer in plain transformers: the head on the answer's hidden states, averaged, or on the last."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    asked = tokenizer.encode(f"User: {row['prompt']}\nAssistant:", add_special_tokens=False)
+    said = tokenizer.encode(f" {text}{tokenizer.eos_token}", add_special_tokens=False)
+    with torch.no_grad():
+        hidden = model.model(torch.tensor([asked + said])).last_hidden_state
+        scores = model.score(hidden)[0, :, 0]
+    return float(scores[len(asked) :].mean() if mean else scores[-1])
+
+
+def test_mean_pooling_is_read_by_whoever_opens_the_folder(tmp_path: Path, base: Path) -> None:
+    rows = list(judged("pairs"))
+    data = write(tmp_path / "rows.jsonl", rows)
+    stage = fitted(tmp_path, base, data, pooling="mean", eval_data=data)
+    first = read_rows(stage.path / "scores.jsonl")[0]
+    raw = plain_rewards(stage.model, rows[0], rows[0]["chosen"], mean=True)
+    assert first["chosen"] == pytest.approx(raw, rel=1e-4, abs=1e-5)
+    assert first["chosen"] != pytest.approx(
+        plain_rewards(stage.model, rows[0], rows[0]["chosen"], mean=False), rel=1e-2
+    )
+    config = read_json(stage.model / "config.json")
+    assert config["reward_pooling"] == "mean"
+
+    tokenizer = load_tokenizer(stage.model, "test")
+    prompt: list[Message] = [{"role": "user", "content": rows[0]["prompt"]}]
+    asked = chat.prompts(tokenizer, [prompt])[0]
+    said = tokenizer.encode(f" {rows[0]['chosen']}{tokenizer.eos_token}", add_special_tokens=False)
+    told = Rollout(
+        prompt=prompt, text=rows[0]["chosen"], prompt_tokens=asked, tokens=said, logp=[0.0] * len(said), finish="stop"
+    )
+    expected = (raw - cast(float, config["reward_mean"])) / cast(float, config["reward_std"])
+    engine = Engine(Compute(device="cpu", precision="float32"))
+    for own in (tokenizer, None):  # the tokens as they were sampled, or the text tokenised anew
+        reward = open_reward([str(stage.model)], RewardTerm(), engine, micro_tokens=512, where="test", tokenizer=own)
+        assert reward([told])[0].value == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+    again = fitted(tmp_path / "again", stage.model, data, optim={"steps": 1, "lr": 1e-6})
+    assert read_json(again.model / "config.json")["reward_pooling"] == "mean"  # as it came in
+    critic = load_scorer(stage.model, tokenizer, "test", seed=None)
+    as_critic(critic)
+    assert pooling(critic) == "last"
 
 
 # ------------------------------------------------------------------------------------------------------------ mistakes

@@ -46,6 +46,9 @@ class Reward(Trained):
     split_rankings: bool = False
     """Every comparison of a ranking is a pair of its own, shuffled with all others, instead of the ranking being one element
     of the batch: what InstructGPT found to overfit, for comparison. Of `bradley_terry` and functions."""
+    pooling: Literal["last", "mean"] | None = None
+    """Where the reward is read: at the `last` token, or as the `mean` of the head over the answer's tokens, which accord
+    alone computes: plain transformers always reads the last. Unset takes that of `model`, `last` for a new head."""
     optim: Optim = Optim()
     ensemble: Positive = 1
     """Members, alike but for their seed (head, order of rows)."""

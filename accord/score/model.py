@@ -14,7 +14,7 @@ from accord.data.prepare import answered
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
-from accord.model import Roles, has_head, load_config, load_scorer, scorer_beside
+from accord.model import Roles, has_head, load_config, load_scorer, pooling, score_head, scorer_beside
 from accord.objectives.reward import reward_of
 from accord.recipe import RewardTerm
 from accord.sampler import Rollout
@@ -53,10 +53,8 @@ class RewardModel:
         """Prompt and answer: the tokens as sampled where they are this model's own, else tokenised anew."""
         if self.shares_tokens:
             return [
-                Row(
-                    rollout.prompt_tokens + rollout.tokens, [False] * (len(rollout.prompt_tokens) + len(rollout.tokens))
-                )
-                for rollout in rollouts
+                Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens))
+                for r in rollouts
             ]
         return answered(self.tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
 
@@ -77,6 +75,14 @@ def normalisation(model: PreTrainedModel) -> tuple[float, float]:
     """`reward_mean` and `reward_std` of a reward model, (0, 1) where it has none."""
     config = model.config.to_dict()
     return float(config.get("reward_mean", 0.0)), float(config.get("reward_std", 1.0))
+
+
+def as_critic(model: PreTrainedModel) -> None:
+    """Make of a reward model what a critic starts from: values of single tokens, on the scale of the normalised rewards."""
+    with torch.no_grad():
+        score_head(model).weight /= normalisation(model)[1]
+    if pooling(model) != "last":
+        model.config.reward_pooling = "last"
 
 
 def open_reward(

@@ -25,7 +25,7 @@ from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, Learner, Part, Progress, seed_all
 from accord.errors import RecipeError
 from accord.estimate import mean
-from accord.model import Roles, load_policy, policy_beside, save_model, score_head, scorer_beside
+from accord.model import Roles, load_policy, policy_beside, save_model, scorer_beside
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
 from accord.objectives.likelihood import sft
 from accord.objectives.policy import before, ppo
@@ -33,7 +33,7 @@ from accord.recipe import Policy, PpoParams, Rewards
 from accord.sampler import Ask, Rollout, as_batch
 from accord.sampler.local import LocalSampler
 from accord.score import Score, Scorer, combine
-from accord.score.model import normalisation, open_reward
+from accord.score.model import as_critic, open_reward
 from accord.stages.fit import Context, Step, fit, limits_of, note_data, say_kept
 
 
@@ -324,8 +324,7 @@ def load_critic(
         same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
         path = models[0] if same else path
     critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
-    with torch.no_grad():
-        score_head(critic).weight /= normalisation(critic)[1]
+    as_critic(critic)
     return critic
 
 

@@ -139,6 +139,8 @@ def fit_one(
     seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
     seed_all(seed)
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed, train=stage.lora)
+    if stage.pooling:
+        scorer.config.reward_pooling = stage.pooling
     roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
     objective, params = loss_of(stage, data.form, context.where)
     fit_groups(

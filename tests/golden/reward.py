@@ -124,6 +124,18 @@ def ratings(seed: int) -> Case:
     return {"inputs": {"reward": reward, "label": label}, "params": {}, "expected": expected}
 
 
+def pooling(seed: int) -> Case:
+    """The mean of the head over the answer's tokens up to each place, 0 before the first of them."""
+    draw = np.random.default_rng(seed)
+    score, spans = draw.normal(0, 1, (4, 7)), [(2, 7), (1, 4), (3, 4), (0, 0)]  # where each row's answer stands
+    found = np.zeros((4, 7))
+    for row, (start, end) in enumerate(spans):
+        for at in range(7):
+            seen = [float(score[row, t]) for t in range(start, min(end, at + 1))]
+            found[row, at] = sum(seen) / len(seen) if seen else 0.0
+    return {"inputs": {"score": score, "spans": spans}, "params": {}, "expected": {"mean": found}}
+
+
 def cases() -> dict[str, Case]:
     """Every case by its name; what stands before the dash is the objective."""
     ranked = {"label_smoothing": 0.0, "centre": 0.0, "ties": False}
@@ -137,6 +149,7 @@ def cases() -> dict[str, Case]:
         "plackett_luce": rankings(5, plackett_luce),
         "best_of_k": rankings(6, best_of_k),
         "regression": ratings(7),
+        "pooling": pooling(8),
     }
 
 
