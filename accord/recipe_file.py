@@ -158,6 +158,8 @@ def references(stage: Stage) -> list[tuple[str, str]]:
         found += [(key, value)] if value else []
     if isinstance(stage, Policy):
         found.append(("params.critic", stage.params.critic))
+    if isinstance(stage, Reward) and stage.normalise.on == "samples":
+        found.append(("normalise.policy", stage.normalise.policy or stage.model))
     if isinstance(stage, Evaluate):
         found += [(f"models.{name}", model) for name, model in stage.models.items()]
         found += [(f"curves.{name}", policy) for name, policy in stage.curves.items()]
@@ -189,5 +191,5 @@ def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None
     if kind == "evaluate" or (scores and key != "params.critic" and kind != "reward"):
         wanted = "a reward stage" if scores else "a stage that makes a model"
         raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
-    if not scores and kind == "reward" and user != "reward":
+    if not scores and kind == "reward" and (user != "reward" or key == "normalise.policy"):
         raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")

@@ -134,6 +134,11 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage reward params label_smoothing", 0.5, ": input should be less than 0.5 (given: 0.5)"),
     ("stage reward params", {"margin": 2},
      ".margin: input should be a valid boolean, unable to interpret input (given: 2)"),
+    ("stage reward normalise", {"on": "demonstrations"},
+     ': on = "demonstrations" and their data go together: give both or neither'),
+    ("stage reward normalise", {"data": "a/b"}, ': on = "demonstrations" and their data go together: give both or neither'),
+    ("stage reward normalise", {"policy": "a/b"}, ': a policy answers for on = "samples" alone'),
+    ("stage reward normalise", {"on": "samples", "policy": "@ppo"}, f".policy: '@ppo' {LATER}"),
     ("stage ppo rollout", {"batch_size": 10, "group_size": 4}, ": batch_size 10 is not a multiple of group_size 4"),
     ("stage dpo params beta", -1, ": input should be greater than 0 (given: -1)"),
     # References to stages.
@@ -172,6 +177,13 @@ def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
 def test_a_reference_in_the_first_stage_is_not_likened_to_nothing():
     recipe = changed("stage", {"sft": {"kind": "sft", "model": "@nope", "data": "a/b"}})
     assert said(recipe) == "stage.sft.model: unknown stage 'nope'; known: (none)"
+
+
+def test_a_reward_model_cannot_answer_for_the_scale_of_another():
+    again = {"kind": "reward", "model": "@reward", "data": "a/b", "normalise": "samples"}
+    assert said(changed("stage again", again)) == f"stage.again.normalise.policy{NO_ANSWER}"
+    again["normalise"] = {"on": "samples", "policy": "@sft"}
+    assert parse(changed("stage again", again)).stage["again"].kind == "reward"
 
 
 def test_an_objective_of_a_reward_stage_knows_its_params_and_what_it_cannot_split():
@@ -334,7 +346,9 @@ REWARDS = "rewards.combine rewards.penalty rewards.weight"
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
-    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model objective params pooling split_rankings truncate",
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model normalise.max_new_tokens "
+    f"{DATA.replace('data.', 'normalise.data.')} normalise.on normalise.policy normalise.temperature objective params "
+    "pooling split_rankings truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "

@@ -15,14 +15,15 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from accord.data import chat
 from accord.data.records import Message
-from accord.data.tokenizer import load_tokenizer
+from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
 from accord.errors import DataError, RecipeError
-from accord.model import load_scorer, pooling
+from accord.model import load_policy, load_scorer, pooling
 from accord.recipe import Compute, RewardTerm, Table
 from accord.recipe_file import parse
 from accord.run import StageFolder, read_json, read_rows
-from accord.sampler import Rollout
+from accord.sampler import Ask, Rollout
+from accord.sampler.local import LocalSampler
 from accord.score.model import as_critic, open_reward
 from accord.stages import check, run
 
@@ -155,13 +156,7 @@ def test_mean_pooling_is_read_by_whoever_opens_the_folder(tmp_path: Path, base: 
     config = read_json(stage.model / "config.json")
     assert config["reward_pooling"] == "mean"
 
-    tokenizer = load_tokenizer(stage.model, "test")
-    prompt: list[Message] = [{"role": "user", "content": rows[0]["prompt"]}]
-    asked = chat.prompts(tokenizer, [prompt])[0]
-    said = tokenizer.encode(f" {rows[0]['chosen']}{tokenizer.eos_token}", add_special_tokens=False)
-    told = Rollout(
-        prompt=prompt, text=rows[0]["chosen"], prompt_tokens=asked, tokens=said, logp=[0.0] * len(said), finish="stop"
-    )
+    tokenizer, told = load_tokenizer(stage.model, "test"), answered(stage, rows[0]["prompt"], rows[0]["chosen"])
     expected = (raw - cast(float, config["reward_mean"])) / cast(float, config["reward_std"])
     engine = Engine(Compute(device="cpu", precision="float32"))
     for own in (tokenizer, None):  # the tokens as they were sampled, or the text tokenised anew
@@ -173,6 +168,59 @@ def test_mean_pooling_is_read_by_whoever_opens_the_folder(tmp_path: Path, base: 
     critic = load_scorer(stage.model, tokenizer, "test", seed=None)
     as_critic(critic)
     assert pooling(critic) == "last"
+
+
+# --------------------------------------------------------------------------------------------------------------- scale
+
+
+def scores(stage: StageFolder, rollouts: list[Rollout]) -> list[float]:
+    """What the scorer of a policy stage thinks of answers."""
+    tokenizer = load_tokenizer(stage.model, "test")
+    engine = Engine(Compute(device="cpu", precision="float32"))
+    reward = open_reward([str(stage.model)], RewardTerm(), engine, micro_tokens=512, where="test", tokenizer=tokenizer)
+    return [score.value for score in reward(rollouts)]
+
+
+def answered(stage: StageFolder, prompt: str, text: str) -> Rollout:
+    """An answer that was not sampled."""
+    tokenizer = load_tokenizer(stage.model, "test")
+    messages: list[Message] = [{"role": "user", "content": prompt}]
+    said = tokenizer.encode(f" {text}{tokenizer.eos_token}", add_special_tokens=False)
+    return Rollout(
+        prompt=messages, text=text, prompt_tokens=chat.prompts(tokenizer, [messages])[0], tokens=said, logp=[],
+        finish="stop",
+    )  # fmt: skip
+
+
+def test_demonstrations_score_zero_and_training_rows_spread_by_one(tmp_path: Path, base: Path) -> None:
+    rows = list(judged("pairs"))
+    shown = [{"prompt": row["prompt"], "completion": FAIR} for row in rows[:20]]
+    chats = write(tmp_path / "shown.jsonl", shown)
+    data = write(tmp_path / "rows.jsonl", rows)
+    stage = fitted(tmp_path, base, data, eval_data=data, normalise={"on": "demonstrations", "data": chats})
+    assert np.mean(scores(stage, [answered(stage, row["prompt"], FAIR) for row in rows[:20]])) == pytest.approx(
+        0, abs=1e-4
+    )
+    trained = [answered(stage, row["prompt"], row[side]) for row in rows for side in ("chosen", "rejected")]
+    assert np.std(scores(stage, trained)) == pytest.approx(1, rel=1e-4)
+
+
+def test_samples_have_mean_zero_and_variance_one(tmp_path: Path, base: Path) -> None:
+    rows = list(judged("pairs"))[:24]
+    data = write(tmp_path / "rows.jsonl", rows)
+    said = {"on": "samples", "max_new_tokens": 6, "temperature": 0.8}
+    stage = fitted(tmp_path, base, data, eval_data=data, normalise=said, optim={"steps": 2, "lr": 1e-3})
+    tokenizer = load_tokenizer(base, "test")
+    prompts: list[list[Message]] = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    each = 11  # answers to each of 24 prompts, to come to 256
+    asks = [
+        Ask(prompt=prompt, tokens=tokens, number=i * each + k)
+        for i, (prompt, tokens) in enumerate(zip(prompts, chat.prompts(tokenizer, prompts), strict=True))
+        for k in range(each)
+    ][:256]
+    sampler = LocalSampler(load_policy(base, tokenizer, "test"), tokenizer, stop_ids(tokenizer, base))
+    found = scores(stage, sampler.generate(asks, max_new_tokens=6, temperature=0.8, seed=4))
+    assert (np.mean(found), np.std(found)) == (pytest.approx(0, abs=1e-3), pytest.approx(1, rel=1e-3))
 
 
 # ------------------------------------------------------------------------------------------------------------ mistakes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from accord.recipe.base import Positive, Section, Table, one_of
-from accord.recipe.training import Optim, Trained
+from accord.recipe.base import Positive, Section, Table, as_table, one_of
+from accord.recipe.training import Optim, Sources, Trained
 
 
 class BradleyTerryParams(Section):
@@ -25,6 +25,30 @@ class BradleyTerryParams(Section):
 
 class NoParams(Section):
     """Params of an objective that has none."""
+
+
+class Normalise(Section):
+    """What rewards are measured on after training, so that accord's scores come out near mean 0 and variance 1."""
+
+    on: Literal["data", "samples", "demonstrations"] = "data"
+    """`data`: training rows. `samples`: answers of a policy to training prompts, what a policy stage starts with.
+    `demonstrations`: their mean reward becomes 0, and the spread is that of training rows (InstructGPT)."""
+    data: Sources | None = None
+    """The demonstrations."""
+    policy: str | None = None
+    """Whose answers `samples` are; unset means `model`."""
+    max_new_tokens: Positive = 128
+    """Longest sampled answer."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.on == "demonstrations") != (self.data is not None):
+            raise ValueError('on = "demonstrations" and their data go together: give both or neither')
+        if self.policy is not None and self.on != "samples":
+            raise ValueError('a policy answers for on = "samples" alone')
+        return self
 
 
 class Reward(Trained):
@@ -49,6 +73,8 @@ class Reward(Trained):
     pooling: Literal["last", "mean"] | None = None
     """Where the reward is read: at the `last` token, or as the `mean` of the head over the answer's tokens, which accord
     alone computes: plain transformers always reads the last. Unset takes that of `model`, `last` for a new head."""
+    normalise: Annotated[Normalise, as_table("on")] = Normalise()
+    """What `reward_mean` and `reward_std` are measured on."""
     optim: Optim = Optim()
     ensemble: Positive = 1
     """Members, alike but for their seed (head, order of rows)."""

@@ -34,7 +34,8 @@ class RewardModel:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """The combined, normalised reward of each rollout; more than one member leaves its spread in `parts`."""
-        values = torch.stack([self.rewards(member, self._rows(rollouts)) for member in self.members])  # [M, B]
+        rows = rows_of(rollouts, self.tokenizer, as_sampled=self.shares_tokens)
+        values = torch.stack([self.rewards(member, rows) for member in self.members])  # [M, B]
         combined = combine_members(values, self.term)
         spread = values.std(0, correction=0) if len(values) > 1 else None
         return [
@@ -49,14 +50,19 @@ class RewardModel:
         mean, std = normalisation(member)
         return (reward_of(out.score, batch) - mean) / std
 
-    def _rows(self, rollouts: Sequence[Rollout]) -> list[Row]:
-        """Prompt and answer: the tokens as sampled where they are this model's own, else tokenised anew."""
-        if self.shares_tokens:
-            return [
-                Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens))
-                for r in rollouts
-            ]
-        return answered(self.tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
+
+def rows_of(rollouts: Sequence[Rollout], tokenizer: PreTrainedTokenizerBase, *, as_sampled: bool) -> list[Row]:
+    """Prompt and answer of each rollout: the tokens as sampled where they are this tokenizer's, else tokenised anew."""
+    if as_sampled:
+        return [
+            Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts
+        ]
+    return answered(tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
+
+
+def same_tokens(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers write a conversation alike, so that one's tokens are the other's."""
+    return first.get_vocab() == second.get_vocab() and first.chat_template == second.chat_template
 
 
 def combine_members(values: Tensor, term: RewardTerm) -> Tensor:
@@ -99,6 +105,5 @@ def open_reward(
         for folder in folders
     ]
     members = [engine.place(model) for model in loaded]
-    shares = tokenizer is not None and tokenizer.get_vocab() == own.get_vocab()
-    shares = shares and tokenizer is not None and tokenizer.chat_template == own.chat_template
+    shares = tokenizer is not None and same_tokens(tokenizer, own)
     return RewardModel(members, own, engine, term, micro_tokens, shares)

@@ -127,6 +127,10 @@ def _shrink(stage: dict[str, object]) -> None:
         stage["mix"] = {**mix, "data": [{**s, **few} for s in cast("list[dict[str, object]]", mix["data"])]}
     if "ensemble" in stage:
         stage |= {"ensemble": 1, "folds": 0}
+    if "normalise" in stage:
+        scale = cast("dict[str, object]", stage["normalise"])
+        shown = cast("list[dict[str, object]]", scale.get("data", []))
+        stage["normalise"] = {**scale, "max_new_tokens": 4} | ({"data": [{**s, **few} for s in shown]} if shown else {})
     if "rollout" in stage:
         rollout = cast("dict[str, int]", stage["rollout"])
         stage["rollout"] = {**rollout, "batch_size": 2 * rollout["group_size"], "max_new_tokens": 4}

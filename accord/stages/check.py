@@ -139,11 +139,11 @@ def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
 
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
     """The records are of the kind that the stage reads, and the first ones render under its chat template."""
-    mixed = seen.where.endswith(".mix.data")
+    mixed, shown = seen.where.endswith(".mix.data"), seen.where.endswith(".normalise.data")
     for record in records:
         if mixed and isinstance(record, Text):
             continue
-        if mixed or stage.kind == "sft":
+        if mixed or shown or stage.kind == "sft":
             as_example(record, seen.where)
         elif isinstance(stage, Reward):
             judged.check(record, stage.objective, seen.where, margin=stage.params.get("margin") is True)
@@ -195,6 +195,8 @@ def sources(stage: AnyStage) -> list[tuple[str, Source]]:
     found = [("data", source) for source in stage.data]
     if isinstance(stage, Policy) and stage.mix:
         found += [("mix.data", source) for source in stage.mix.data]
+    if isinstance(stage, Reward) and stage.normalise.data:
+        found += [("normalise.data", source) for source in stage.normalise.data]
     held = getattr(stage, "eval_data", None)
     return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
 
@@ -212,6 +214,7 @@ def models(stage: AnyStage) -> list[tuple[str, str]]:
     """The models from outside the run that a stage reads, with their keys."""
     named = [("model", getattr(stage, "model", None)), ("reference", getattr(stage, "reference", None))]
     named += [(f"models.{name}", path) for name, path in getattr(stage, "models", {}).items()]
+    named += [("normalise.policy", stage.normalise.policy)] if isinstance(stage, Reward) else []
     for key in ("rewards", "eval_rewards"):
         named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
     return [(key, name) for key, name in named if name and not name.startswith("@") and not is_reference(name)]

@@ -9,13 +9,12 @@ from itertools import compress
 from pathlib import Path
 from typing import Literal
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from accord import processes
 from accord.console import say
 from accord.data import judged, prepare
-from accord.data.batch import Group, collate
+from accord.data.batch import Group
 from accord.data.judged import Form, Judged, comparisons, form_of
 from accord.data.records import Pair, bucket
 from accord.data.tokenizer import load_tokenizer, pad_id
@@ -23,11 +22,12 @@ from accord.engine import seed_all
 from accord.errors import RecipeError
 from accord.model import Roles, load_scorer, save_model
 from accord.objectives import Objective, resolve
-from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry, reward_of
+from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, mse
+from accord.stages.reward_scale import measured_on, normalise, rewards
 
 
 def run(context: Context, stage: Reward) -> None:
@@ -44,9 +44,10 @@ def run(context: Context, stage: Reward) -> None:
             raise RecipeError(f"{context.where}.{option}", said, fix)
 
     def work(fit: Fit) -> None:
-        fit_one(context, stage, tokenizer, path, data.of(fit, stage), fit)
+        fit_one(context, stage, tokenizer, path, data.of(fit, stage), measured, fit)
 
     missing = processes.once(lambda: [fit for fit in fits if not fit.folder(context).record.get("done")])
+    measured = measured_on(context, stage, tokenizer, path, data.records) if missing else []
     if context.engine.whole:
         if (beside := min(processes.count(), len(missing))) > 1:
             say(f"{context.name:<10} {beside} models beside each other; the progress is that of the first")
@@ -131,9 +132,10 @@ class Fit:
 
 
 def fit_one(
-    context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str, data: Material, fit: Fit
-) -> None:
-    """Fit one model; leaves its rewards of the held-out answers beside it."""
+    context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str, data: Material,
+    measured: Sequence[Group], fit: Fit,
+) -> None:  # fmt: skip
+    """Fit one model; leaves its rewards of the held-out answers beside it. `measured` is what its scale is taken from."""
     own = replace(context, folder=fit.folder(context))
     own.folder.path.mkdir(parents=True, exist_ok=True)
     seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
@@ -150,19 +152,9 @@ def fit_one(
     if data.held:
         write_scores(context, stage, roles, data, pad, fit.name)
     if fit.kind == "member":
-        normalise(context, stage, scorer, roles, data.groups, pad)
+        normalise(context, stage, scorer, data.groups, measured, pad)
         save_model(scorer, tokenizer, context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}"))
     own.folder.note(done=True)
-
-
-def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Group], pad: int) -> list[float]:
-    """The raw reward of every row of every group, in order."""
-    found: list[float] = []
-    for i in range(0, len(groups), 64):
-        batch = collate(groups[i : i + 64], pad)
-        out = context.engine.outputs(roles, batch, ["score"], micro_tokens=stage.optim.micro_tokens)
-        found += reward_of(out.score, batch).tolist()
-    return found
 
 
 def write_scores(context: Context, stage: Reward, roles: Roles, data: Material, pad: int, name: str) -> None:
@@ -191,15 +183,6 @@ def _labels(record: Judged) -> dict[str, object]:
 def scores_path(context: Context, name: str) -> Path:
     """`scores.jsonl` of member 0, and a file beside it for every other fit."""
     return context.folder.path / ("scores.jsonl" if name == "member-0" else f"scores-{name}.jsonl")
-
-
-def normalise(
-    context: Context, stage: Reward, scorer: PreTrainedModel, roles: Roles, groups: Sequence[Group], pad: int
-) -> None:
-    """Put mean and spread of the rewards of up to 256 training pairs into the configuration: scores come out near (0, 1)."""
-    values = torch.tensor(rewards(context, stage, roles, groups[:256], pad))
-    scorer.config.reward_mean = float(values.mean())
-    scorer.config.reward_std = max(float(values.std(correction=0)), 1e-6)
 
 
 def summarise(context: Context, stage: Reward, held: Sequence[Judged]) -> None:
