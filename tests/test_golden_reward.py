@@ -16,6 +16,7 @@ from accord.data.prepare import compared
 from accord.model import Outputs, running_mean
 from accord.objectives import Objective
 from accord.objectives.reward import all_pairs, best_of_k, bradley_terry, plackett_luce, regression
+from accord.stages.reward_quality import Row, calibration
 
 GOLDEN = Path(__file__).parent / "golden" / "reward.json"
 CASES: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_text())
@@ -88,6 +89,16 @@ def test_mean_pooling_is_the_golden_one() -> None:
     mask = torch.tensor([[start <= at < end for at in range(7)] for start, end in case["inputs"]["spans"]])
     expected = torch.tensor(case["expected"]["mean"], dtype=torch.float64)
     torch.testing.assert_close(running_mean(score, mask), expected, rtol=0, atol=1e-9)
+
+
+def test_the_calibration_error_and_its_curve_are_the_golden_ones() -> None:
+    case = CASES["calibration"]
+    inputs = zip(case["inputs"]["margin"], case["inputs"]["prob"], strict=True)
+    rows: list[Row] = [{"chosen": m + 2, "rejected": 2, "prob": p, "cluster": i} for i, (m, p) in enumerate(inputs)]
+    found: dict[str, Any] = calibration(rows)
+    assert (found["ece"]["value"], found["ece"]["n"]) == (pytest.approx(case["expected"]["ece"]), 60)
+    points = [(point["confidence"], point["value"], point["n"]) for point in found["reliability"]]
+    assert points == [pytest.approx(tuple(point)) for point in case["expected"]["points"]]
 
 
 def ranked(rank: list[int]) -> Batch:

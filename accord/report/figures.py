@@ -10,7 +10,7 @@ import numpy as np
 from accord.report.curves import CURVES, draw_budget, draw_curves
 from accord.report.read import Stage
 from accord.report.svg import HEX, RAMP, Key, Sheet, number_axis, percent, tone
-from accord.report.values import measure, number, table
+from accord.report.values import measure, number, table, tables
 from accord.report.words import MINUS
 
 TIMES = ("time/rollout", "time/score", "time/prepare", "time/update")
@@ -112,6 +112,28 @@ def _pair_rewards(stage: Stage) -> list[tuple[float, float]]:
     return found
 
 
+def draw_reliability(stage: Stage) -> Sheet | None:
+    """Draw how often the answer that is preferred is the better one, against how sure the reward model is of it."""
+    points = [(number(p.get("confidence")), measure(p)) for p in tables(stage.result.get("reliability"))]
+    known = [(sure, right) for sure, right in points if sure is not None and right]
+    if not known:
+        return None
+    sheet = Sheet("Right as often as sure, on held-out pairs")
+    ax = sheet.figure.subplots()
+    sure, right = [x for x, _ in known], [found.value for _, found in known]
+    ax.errorbar(sure, right, [found.stderr or 0.0 for _, found in known], fmt="o-", color=HEX[tone(0)], elinewidth=0.9)
+    ax.plot([0.5, 1], [0.5, 1], color=HEX["ink"], linewidth=1.2, linestyle="--")
+    sheet.legend += [Key("held-out pairs in ten bins", tone(0), "dot"), Key("as sure as right", "ink", "dash")]
+    error = measure(stage.result.get("ece"))
+    if error:
+        sheet.notes.append(f"Expected calibration error {percent(error.value)}. Bars show one standard error.")
+    ax.set_xlabel("probability of the preferred answer")
+    ax.set_ylabel("share that is right")
+    ax.xaxis.set_major_formatter(percent)
+    ax.yaxis.set_major_formatter(percent)
+    return sheet
+
+
 def draw_folds(stage: Stage) -> Sheet | None:
     """Draw the accuracy of every cross-validation fold around their mean."""
     folds = table(stage.result.get("folds"))
@@ -139,7 +161,7 @@ def draw_folds(stage: Stage) -> Sheet | None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Stage], Sheet | None], ...]] = {
-    "reward": (draw_pair_rewards, draw_folds),
+    "reward": (draw_pair_rewards, draw_reliability, draw_folds),
     "policy": (draw_frontier, draw_times),
 }
 

@@ -26,7 +26,7 @@ from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
-from accord.stages.reward_quality import accuracy, agreement, average, ceiling, mse
+from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
 from accord.stages.reward_scale import measured_on, normalise, rewards
 
 
@@ -192,18 +192,23 @@ def summarise(context: Context, stage: Reward, held: Sequence[Judged]) -> None:
     them that a judge without error could reach if labels err alike and independently of each other.
     """
     result: dict[str, object] = {}
-    if held:
-        members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)]
-        whole = average(members)
-        result |= {
-            name: found.to_json() for name, found in (("accuracy", accuracy(whole)), ("mse", mse(whole))) if found
-        }
-        result["members"] = [found.to_json() for rows in members if (found := accuracy(rows))]
+    calibrated = stage.objective != "regression"  # whose rewards are ratings
+    members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)] if held else []
+    whole = average(members)
+    result |= quality(whole, calibrated=calibrated)
+    if whole:
+        result["members"] = [member(rows, calibrated=calibrated) for rows in members]
     if stage.folds:
         folds = [read_rows(scores_path(context, f"fold-{k}")) for k in range(stage.folds)]
         every = accuracy([row for rows in folds for row in rows])
         each = [found.value for rows in folds if (found := accuracy(rows))]
-        result |= {"folds": {**every.to_json(), "each": each}} if every else {}
-    if found := agreement(held):
-        result |= {"agreement": found.to_json(), "ceiling": ceiling(found)}
+        result |= {"folds": {**to_json(every), "each": each}} if every else {}
+    agreed = agreement(held)
+    most = ceiling(agreed) if agreed else None
+    if agreed and most:
+        result |= {"agreement": to_json(agreed), "ceiling": most.value}
+    reached = accuracy(whole)
+    if reached and (said := suspicion(reached, most)):
+        say(f"{context.name:<10} warning: {said}")
+        result["warning"] = said
     context.folder.note(result=result)

@@ -136,6 +136,27 @@ def pooling(seed: int) -> Case:
     return {"inputs": {"score": score, "spans": spans}, "params": {}, "expected": {"mean": found}}
 
 
+def calibration(seed: int) -> Case:
+    """Guo et al. 2017, eq. 3: of the answer with the higher reward, how sure the model is and how often it is right.
+
+    Ten bins of equal width over confidences from 1/2 to 1; a soft label is right by its probability.
+    """
+    draw = np.random.default_rng(seed)
+    apart = np.append(draw.normal(0.8, 1.5, 59), 0.0)
+    prob = np.where(draw.random(60) < 0.5, 1.0, draw.choice([0.6, 0.7, 0.8, 0.9], 60))
+    sure = [1 / (1 + np.exp(-abs(m))) for m in apart]
+    right = [0.5 if m == 0 else p if m > 0 else 1 - p for m, p in zip(apart, prob, strict=True)]
+    error, points = 0.0, []
+    for low in np.arange(10) / 20 + 0.5:
+        inside = [i for i in range(60) if low <= sure[i] < low + 0.05]
+        if inside:
+            confidence, hits = np.mean([sure[i] for i in inside]), np.mean([right[i] for i in inside])
+            points.append([float(confidence), float(hits), len(inside)])
+            error += len(inside) / 60 * abs(hits - confidence)
+    expected = {"ece": float(error), "points": points}
+    return {"inputs": {"margin": apart, "prob": prob}, "params": {}, "expected": expected}
+
+
 def cases() -> dict[str, Case]:
     """Every case by its name; what stands before the dash is the objective."""
     ranked = {"label_smoothing": 0.0, "centre": 0.0, "ties": False}
@@ -150,6 +171,7 @@ def cases() -> dict[str, Case]:
         "best_of_k": rankings(6, best_of_k),
         "regression": ratings(7),
         "pooling": pooling(8),
+        "calibration": calibration(9),
     }
 
 
