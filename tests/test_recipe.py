@@ -134,6 +134,8 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage reward params label_smoothing", 0.5, ": input should be less than 0.5 (given: 0.5)"),
     ("stage reward params", {"margin": 2},
      ".margin: input should be a valid boolean, unable to interpret input (given: 2)"),
+    ("stage reward learning_curve", [0.5, 0.25], ": shares must grow, as in [0.125, 0.25, 0.5]"),
+    ("stage reward learning_curve", [0.5, 1], ".1: input should be less than 1 (given: 1)"),
     ("stage reward normalise", {"on": "demonstrations"},
      ': on = "demonstrations" and their data go together: give both or neither'),
     ("stage reward normalise", {"data": "a/b"}, ': on = "demonstrations" and their data go together: give both or neither'),
@@ -177,6 +179,14 @@ def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
 def test_a_reference_in_the_first_stage_is_not_likened_to_nothing():
     recipe = changed("stage", {"sft": {"kind": "sft", "model": "@nope", "data": "a/b"}})
     assert said(recipe) == "stage.sft.model: unknown stage 'nope'; known: (none)"
+
+
+def test_a_learning_curve_needs_something_to_be_judged_by():
+    stage = {"kind": "reward", "model": "@sft", "data": "a/b", "learning_curve": [0.5]}
+    assert (
+        said(changed("stage reward", stage))
+        == "stage.reward.learning_curve: needs eval_data, which every share is judged by"
+    )
 
 
 def test_a_reward_model_cannot_answer_for_the_scale_of_another():
@@ -346,7 +356,7 @@ REWARDS = "rewards.combine rewards.penalty rewards.weight"
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
-    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model normalise.max_new_tokens "
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds learning_curve max_tokens model normalise.max_new_tokens "
     f"{DATA.replace('data.', 'normalise.data.')} normalise.on normalise.policy normalise.temperature objective params "
     "pooling split_rankings truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",

@@ -223,6 +223,40 @@ def test_samples_have_mean_zero_and_variance_one(tmp_path: Path, base: Path) -> 
     assert (np.mean(found), np.std(found)) == (pytest.approx(0, abs=1e-3), pytest.approx(1, rel=1e-3))
 
 
+# ------------------------------------------------------------------------------------------------------ held-out pairs
+
+
+def test_what_a_stage_says_of_its_held_out_pairs(tmp_path: Path, base: Path) -> None:
+    rows = [*judged("pairs"), *({**row, "prompt": "Now, " + row["prompt"]} for row in judged("pairs"))]
+    data = write(tmp_path / "rows.jsonl", rows)
+    stage = fitted(tmp_path, base, data, ensemble=2, learning_curve=[0.25, 0.5], optim={"lr": 2e-3, "batch_size": 8})
+    found = result(stage)
+    members = [read_rows(stage.path / name) for name in ("scores.jsonl", "scores-member-1.jsonl")]
+    assert set(found["sources"]) == {"a", "b"}
+    of_a = [sum(cast(float, r["chosen"]) - cast(float, r["rejected"]) for r in both) for both in zip(*members, strict=True)
+            if both[0]["source"] == "a"]  # fmt: skip
+    assert found["sources"]["a"]["value"] == pytest.approx(np.mean(np.array(of_a) > 0))
+    assert found["sources"]["a"]["n"] == len(of_a)
+    for rows, told in zip(members, found["members"], strict=True):
+        margins = np.array([cast(float, row["chosen"]) - cast(float, row["rejected"]) for row in rows])
+        assert told["value"] == pytest.approx(np.mean(margins > 0))
+        assert sum(point["n"] for point in told["reliability"]) == len(margins) == told["ece"]["n"]
+    assert found["accuracy"]["n"] == sum(point["n"] for point in found["reliability"])
+
+    points = found["learning_curve"]["points"]
+    kept = cast(dict[str, Any], stage.record["data"])["train"]["kept"]
+    assert 0 < points[0]["labels"] < points[1]["labels"] < points[2]["labels"] == kept
+    assert points[2]["value"] == found["members"][0]["value"]
+    for point, share in zip(points, ("share-0", "share-1"), strict=False):
+        right = [
+            cast(float, r["chosen"]) > cast(float, r["rejected"])
+            for r in read_rows(stage.path / f"scores-{share}.jsonl")
+        ]
+        assert (point["value"], point["n"]) == (pytest.approx(np.mean(right)), found["accuracy"]["n"])
+    assert found["more_labels"].endswith(".")
+    assert not (stage.path / "model-2").exists()  # shares leave no models
+
+
 # ------------------------------------------------------------------------------------------------------------ mistakes
 
 SOFT = {"prompt": "hello", "chosen": "hi", "rejected": "no", "prob": 0.7}

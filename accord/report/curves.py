@@ -178,9 +178,9 @@ def _spread(lines: Sequence[Line]) -> float:
 
 
 def _lines(rows: Sequence[Row], panel: str) -> list[Line]:
-    """Collect a panel's metrics by ensemble member, or by fold while there is nothing else."""
-    rows = [row for row in rows if row.get("fold") is None] or rows
-    by = next((k for k in ("member", "fold") if any(row.get(k) is not None for row in rows)), "")
+    """Collect a panel's metrics by ensemble member, or by fold or share of the data while there is nothing else."""
+    rows = [row for row in rows if row.get("fold") is None and row.get("share") is None] or rows
+    by = next((k for k in ("member", "fold", "share") if any(row.get(k) is not None for row in rows)), "")
     found: list[Line] = []
     for key in _parts(rows) if panel == PARTS else panel.split():
         groups: dict[str, dict[float, float]] = {}

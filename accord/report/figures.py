@@ -10,8 +10,8 @@ import numpy as np
 from accord.report.curves import CURVES, draw_budget, draw_curves
 from accord.report.read import Stage
 from accord.report.svg import HEX, RAMP, Key, Sheet, number_axis, percent, tone
-from accord.report.values import measure, number, table, tables
-from accord.report.words import MINUS
+from accord.report.values import Measure, measure, number, table, tables
+from accord.report.words import MINUS, show
 
 TIMES = ("time/rollout", "time/score", "time/prepare", "time/update")
 
@@ -134,6 +134,29 @@ def draw_reliability(stage: Stage) -> Sheet | None:
     return sheet
 
 
+def draw_learning_curve(stage: Stage) -> Sheet | None:
+    """Draw the accuracy on the same held-out pairs after learning from more and more labels, and the line through it."""
+    curve = table(stage.result.get("learning_curve"))
+    found = [(number(p.get("labels")), measure(p)) for p in tables(curve.get("points"))]
+    points = [(labels, right) for labels, right in found if labels and right]
+    gain = measure(curve.get("gain"))
+    if len(points) < 2 or not gain:
+        return None
+    sheet = Sheet("Accuracy against labels")
+    ax = sheet.figure.subplots()
+    doublings = np.log2([labels for labels, _ in points])
+    right = np.array([reached.value for _, reached in points])
+    ax.errorbar(doublings, right, [reached.stderr or 0.0 for _, reached in points], fmt="o", color=HEX[tone(0)])
+    ax.plot(doublings, right.mean() + gain.value * (doublings - doublings.mean()), "--", color=HEX[tone(1)])
+    words = f"{show('', Measure(100 * gain.value, 100 * (gain.stderr or 0.0)))} points for each doubling"
+    sheet.legend += [Key("one fit", tone(0), "dot"), Key(words, tone(1), "dash")]
+    sheet.notes.append("Bars show one standard error; all fits are judged by the same pairs.")
+    ax.set_xticks(doublings, [f"{labels:,.0f}" for labels, _ in points])
+    ax.set_xlabel("labels learned from")
+    ax.yaxis.set_major_formatter(percent)
+    return sheet
+
+
 def draw_folds(stage: Stage) -> Sheet | None:
     """Draw the accuracy of every cross-validation fold around their mean."""
     folds = table(stage.result.get("folds"))
@@ -161,7 +184,7 @@ def draw_folds(stage: Stage) -> Sheet | None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Stage], Sheet | None], ...]] = {
-    "reward": (draw_pair_rewards, draw_reliability, draw_folds),
+    "reward": (draw_pair_rewards, draw_reliability, draw_learning_curve, draw_folds),
     "policy": (draw_frontier, draw_times),
 }
 

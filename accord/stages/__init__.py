@@ -126,7 +126,7 @@ def _shrink(stage: dict[str, object]) -> None:
         mix = cast("dict[str, object]", stage["mix"])
         stage["mix"] = {**mix, "data": [{**s, **few} for s in cast("list[dict[str, object]]", mix["data"])]}
     if "ensemble" in stage:
-        stage |= {"ensemble": 1, "folds": 0}
+        stage |= {"ensemble": 1, "folds": 0, "learning_curve": []}
     if "normalise" in stage:
         scale = cast("dict[str, object]", stage["normalise"])
         shown = cast("list[dict[str, object]]", scale.get("data", []))

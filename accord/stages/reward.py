@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,6 +26,7 @@ from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
+from accord.stages.learning_curve import learning_curve
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
 from accord.stages.reward_scale import measured_on, normalise, rewards
 
@@ -35,13 +36,13 @@ def run(context: Context, stage: Reward) -> None:
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     data = read(context, stage, tokenizer, path)
-    fits = [Fit("fold", k) for k in range(stage.folds)] + [Fit("member", k) for k in range(stage.ensemble)]
+    counts: dict[Kind, int] = {"fold": stage.folds, "share": len(stage.learning_curve), "member": stage.ensemble}
+    fits = [Fit(kind, k) for kind, count in counts.items() for k in range(count)]
     for fit in fits:
         if not any(fit.learns(record, stage) for record in data.records):
-            option = "folds" if fit.kind == "fold" else "disjoint"
             said = f"the {len(data.records)} records of data leave {fit.kind} {fit.number} nothing to learn from"
             fix = f"every {fit.kind} needs prompts of its own: more data, or fewer {fit.kind}s"
-            raise RecipeError(f"{context.where}.{option}", said, fix)
+            raise RecipeError(f"{context.where}.{OPTIONS[fit.kind]}", said, fix)
 
     def work(fit: Fit) -> None:
         fit_one(context, stage, tokenizer, path, data.of(fit, stage), measured, fit)
@@ -57,7 +58,12 @@ def run(context: Context, stage: Reward) -> None:
             work(fit)
     logs = [(fit.folder(context).path / "metrics.jsonl").read_text(encoding="utf-8") for fit in fits]
     write_text(context.folder.path / "metrics.jsonl", "".join(logs))
-    summarise(context, stage, data.held_records)
+    summarise(context, stage, data)
+
+
+Kind: TypeAlias = Literal["fold", "share", "member"]
+OPTIONS: dict[Kind, str] = {"fold": "folds", "share": "learning_curve", "member": "disjoint"}  # what a fit is owed to
+SHARES = 9973  # a prime, so that shares do not line up with `part`, folds and what is held out
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Material:
         """What a fit has of it; a fold is judged by what it does not learn from."""
         learnt = [fit.learns(record, stage) for record in self.records]
         share = replace(self, groups=list(compress(self.groups, learnt)), records=list(compress(self.records, learnt)))
-        if fit.kind == "member":
+        if fit.kind != "fold":
             return share
         rest = [not yes for yes in learnt]
         return replace(share, held=list(compress(self.groups, rest)), held_records=list(compress(self.records, rest)))
@@ -110,9 +116,10 @@ def loss_of(stage: Reward, form: Form, where: str) -> tuple[Objective, dict[str,
 
 @dataclass(frozen=True)
 class Fit:
-    """One of the models that a stage fits: a member of the ensemble, or a fold of the cross-validation."""
+    """One of the models that a stage fits: a member of the ensemble, a fold of the cross-validation, or a share of the
+    data for the learning curve."""
 
-    kind: Literal["member", "fold"]
+    kind: Kind
     number: int
 
     @property
@@ -125,9 +132,11 @@ class Fit:
         return StageFolder(context.folder.state / self.name)
 
     def learns(self, record: Judged, stage: Reward) -> bool:
-        """Whether it learns from a record: a fold from all but its own share of the prompts, a member from all or its share."""
+        """Whether it learns from a record: a fold from all but its own part of the prompts, a member from all or its part."""
         if self.kind == "fold":
             return bucket(record, stage.folds) != self.number
+        if self.kind == "share":
+            return bucket(record, SHARES) < stage.learning_curve[self.number] * SHARES
         return not stage.disjoint or bucket(record, stage.ensemble) == self.number
 
 
@@ -138,7 +147,8 @@ def fit_one(
     """Fit one model; leaves its rewards of the held-out answers beside it. `measured` is what its scale is taken from."""
     own = replace(context, folder=fit.folder(context))
     own.folder.path.mkdir(parents=True, exist_ok=True)
-    seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
+    number = 0 if fit.kind == "share" else fit.number  # a share begins as member 0 does
+    seed = context.seed + 1000 * number + (500 if fit.kind == "fold" else 0)
     seed_all(seed)
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed, train=stage.lora)
     if stage.pooling:
@@ -185,7 +195,7 @@ def scores_path(context: Context, name: str) -> Path:
     return context.folder.path / ("scores.jsonl" if name == "member-0" else f"scores-{name}.jsonl")
 
 
-def summarise(context: Context, stage: Reward, held: Sequence[Judged]) -> None:
+def summarise(context: Context, stage: Reward, data: Material) -> None:
     """Write into stage.json how well held-out judgements are told, with standard errors clustered by the first user turn.
 
     Where held-out comparisons were labelled more than once: how often two labels agree, and the accuracy against one of
@@ -193,7 +203,7 @@ def summarise(context: Context, stage: Reward, held: Sequence[Judged]) -> None:
     """
     result: dict[str, object] = {}
     calibrated = stage.objective != "regression"  # whose rewards are ratings
-    members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)] if held else []
+    members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)] if data.held else []
     whole = average(members)
     result |= quality(whole, calibrated=calibrated)
     if whole:
@@ -203,12 +213,19 @@ def summarise(context: Context, stage: Reward, held: Sequence[Judged]) -> None:
         every = accuracy([row for rows in folds for row in rows])
         each = [found.value for rows in folds if (found := accuracy(rows))]
         result |= {"folds": {**to_json(every), "each": each}} if every else {}
-    agreed = agreement(held)
+    agreed = agreement(data.held_records)
     most = ceiling(agreed) if agreed else None
     if agreed and most:
         result |= {"agreement": to_json(agreed), "ceiling": most.value}
     reached = accuracy(whole)
     if reached and (said := suspicion(reached, most)):
-        say(f"{context.name:<10} warning: {said}")
         result["warning"] = said
+    if stage.learning_curve:
+        shares = [Fit("share", k) for k in range(len(stage.learning_curve))]
+        learnt = [(data.of(fit, stage), fit) for fit in [*shares, Fit("member", 0)]]
+        points = [(len(of.records), read_rows(scores_path(context, fit.name))) for of, fit in learnt]
+        result |= learning_curve(points, most)
+    for key in ("warning", "more_labels"):
+        if key in result:
+            say(f"{context.name:<10} {result[key]}")
     context.folder.note(result=result)

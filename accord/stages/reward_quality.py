@@ -48,9 +48,13 @@ def average(members: Sequence[Sequence[Row]]) -> list[Row]:
 
 def accuracy(rows: Sequence[Row]) -> Estimate | None:
     """The share of comparisons whose chosen answer has the higher reward; a tie counts half."""
-    pairs = [row for row in rows if "chosen" in row]
-    margins = [margin(row) for row in pairs]
-    return mean([0.5 if m == 0 else float(m > 0) for m in margins], [str(row["cluster"]) for row in pairs])
+    return mean(hits(rows), [str(row["cluster"]) for row in rows if "chosen" in row])
+
+
+def hits(rows: Sequence[Row]) -> list[float]:
+    """Whether each comparison is told right: 1, 0, or 1/2 for a tie."""
+    margins = [margin(row) for row in rows if "chosen" in row]
+    return [0.5 if m == 0 else float(m > 0) for m in margins]
 
 
 def mse(rows: Sequence[Row]) -> Estimate | None:
@@ -155,7 +159,7 @@ def suspicion(found: Estimate, most: Estimate | None) -> str:
     """
     leak = "held-out prompts or answers may be in the training data: accord check --data finds leaks"
     if most and found.value - most.value > 2 * math.hypot(found.stderr, most.stderr):
-        return f"accuracy {found} is above the {most} that the agreement of labels allows; {leak}"
+        return f"Suspect: accuracy {found} is above the {most} that the agreement of labels allows; {leak}"
     if found.value > 0.98 and found.n >= 200:
-        return f"accuracy {found} on {found.n} comparisons is too good to be true of most judgements; {leak}"
+        return f"Suspect: accuracy {found} on {found.n} comparisons is too good to be true of most judgements; {leak}"
     return ""
