@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
-Output: TypeAlias = Literal["logp", "entropy", "score"]
+Output: TypeAlias = Literal["logp", "entropy", "score", "feature"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Outputs:
     real token, and the value before token t is `score[b, t-1]`.
     """
 
-    values: dict[str, Tensor]  # each [B, T] float32
+    values: dict[str, Tensor]  # each [B, T] float32, but the feature
 
     def _get(self, name: Output) -> Tensor:
         if name not in self.values:
@@ -68,6 +68,11 @@ class Outputs:
         """The scalar head after each token, [B, T]."""
         return self._get("score")
 
+    @property
+    def feature(self) -> Tensor:
+        """The hidden state of each row's last real token, which the scalar head reads: [B, hidden]."""
+        return self._get("feature")
+
 
 class Roles(nn.Module):
     """The models that one update trains, behind one forward pass: a policy, a scorer (reward model or critic), or both.
@@ -81,15 +86,15 @@ class Roles(nn.Module):
         self.scorer = scorer
 
     def forward(self, batch: Batch, outputs: Sequence[Output]) -> dict[str, Tensor]:
-        """The outputs asked for, each [B, T] float32."""
+        """The outputs asked for, each [B, T] float32, but `feature` [B, hidden]."""
         found: dict[str, Tensor] = {}
         if "logp" in outputs or "entropy" in outputs:
             assert self.policy is not None
             found |= token_outputs(self.policy, batch, entropy="entropy" in outputs)
-        if "score" in outputs:
+        if "score" in outputs or "feature" in outputs:
             assert self.scorer is not None
-            found["score"] = token_scores(self.scorer, batch)
-        return found
+            found |= scorer_outputs(self.scorer, batch, feature="feature" in outputs)
+        return {name: found[name] for name in outputs}
 
 
 def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -138,14 +143,19 @@ def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The scalar head's value after every token, [B, T] float32; of a model with `reward_pooling` "mean" in its
-    configuration, the mean over the answer's tokens so far.
+    configuration, the mean over the answer's tokens so far."""
+    return scorer_outputs(model, batch, feature=False)["score"]
 
-    Plain transformers returns the head at one token only; a hook keeps all of them.
+
+def scorer_outputs(model: PreTrainedModel, batch: Batch, *, feature: bool) -> dict[str, Tensor]:
+    """`score`, [B, T], and if asked for `feature`, [B, hidden].
+
+    Plain transformers returns the head at one token only; a hook keeps all of them, and what the head has read.
     """
     kept: list[Tensor] = []
 
-    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append(output)
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        kept.extend((output, inputs[0]))
 
     shared = shared_of(model, batch)
     handle = score_head(model).register_forward_hook(keep)
@@ -153,9 +163,13 @@ def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
         model(**inputs_of(model, batch, shared), use_cache=False)
     finally:
         handle.remove()
-    scores = kept[0][..., 0].float()
+    scores, hidden = kept[0][..., 0].float(), kept[1]
     scores = shared.rows(scores) if shared else scores
-    return running_mean(scores, batch.train) if pooling(model) == "mean" else scores
+    found = {"score": running_mean(scores, batch.train) if pooling(model) == "mean" else scores}
+    if feature:
+        last = torch.zeros_like(batch.attend).scatter_(1, batch.last()[:, None], True)
+        found["feature"] = (shared.pick(hidden, last) if shared else hidden[last]).float()
+    return found
 
 
 def pooling(model: PreTrainedModel) -> str:
@@ -390,8 +404,14 @@ def context_of(config: PretrainedConfig) -> int:
     return 2**30
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a folder that plain transformers, or of an adapter `peft`, opens, with its tokenizer and chat template."""
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *,
+    also: Callable[[Path], None] | None = None,
+) -> None:  # fmt: skip
+    """Write a folder that plain transformers, or of an adapter `peft`, opens, with its tokenizer and chat template.
+
+    `also` adds files of accord's own.
+    """
 
     def fill(draft: Path) -> None:
         # Who writes is settled; transformers would have only the first of several processes do it.
@@ -401,5 +421,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         else:
             lora.save(model, draft)
         tokenizer.save_pretrained(draft)
+        if also:
+            also(draft)
 
     write_folder(folder, fill, SafetensorError)

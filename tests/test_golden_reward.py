@@ -16,6 +16,7 @@ from accord.data.prepare import compared
 from accord.model import Outputs, running_mean
 from accord.objectives import Objective
 from accord.objectives.reward import all_pairs, best_of_k, bradley_terry, plackett_luce, regression
+from accord.score.training_range import fit_range
 from accord.stages.reward_quality import Row, calibration
 
 GOLDEN = Path(__file__).parent / "golden" / "reward.json"
@@ -99,6 +100,15 @@ def test_the_calibration_error_and_its_curve_are_the_golden_ones() -> None:
     assert (found["ece"]["value"], found["ece"]["n"]) == (pytest.approx(case["expected"]["ece"]), 60)
     points = [(point["confidence"], point["value"], point["n"]) for point in found["reliability"]]
     assert points == [pytest.approx(tuple(point)) for point in case["expected"]["points"]]
+
+
+def test_distances_from_the_training_answers_are_the_golden_ones() -> None:
+    case = CASES["training_range"]
+    features, others, asked = (torch.tensor(case["inputs"][name]) for name in ("features", "others", "asked"))
+    found = fit_range(features, others)
+    assert found.limit == pytest.approx(case["expected"]["limit"], rel=1e-4)
+    assert found.distance(asked).tolist() == pytest.approx(case["expected"]["distance"], rel=1e-4)
+    assert found.outside(asked).tolist() == [float(d > case["expected"]["limit"]) for d in case["expected"]["distance"]]
 
 
 def ranked(rank: list[int]) -> Batch:

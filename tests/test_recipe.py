@@ -103,9 +103,9 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage sft eval_data", {"sorce": "a"}, ".0.sorce: unknown key 'sorce'; did you mean 'source'?; known: source, "),
     ("stage base eval_data", ["a", {"sorce": "a"}], ".1.sorce: unknown key 'sorce'; did you mean 'source'?; known: "),
     ("stage ppo rewards", {"@reward": {"weigth": 1}},
-     ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty"),
+     ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty, outside"),
     ("stage ppo eval_rewards", {"f.py:g": {"combin": 1}},
-     ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty"),
+     ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty, outside"),
     ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: clip, kl, "),
     ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
     ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
@@ -351,14 +351,14 @@ COMMON = (
     "optim.weight_decay save seed"
 )
 LORA = "lora.alpha lora.dropout lora.r lora.targets"
-REWARDS = "rewards.combine rewards.penalty rewards.weight"
+REWARDS = "rewards.combine rewards.outside rewards.penalty rewards.weight"
 # Options are a promise: whoever adds, renames or removes one changes this list too.
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
     "reward": f"{COMMON} {LORA} disjoint ensemble folds learning_curve max_tokens model normalise.max_new_tokens "
     f"{DATA.replace('data.', 'normalise.data.')} normalise.on normalise.policy normalise.temperature objective params "
-    "pooling split_rankings truncate",
+    "pooling split_rankings training_range truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "

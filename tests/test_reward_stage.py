@@ -14,17 +14,20 @@ from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from accord.data import chat
+from accord.data.batch import Row, collate
 from accord.data.records import Message
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
-from accord.errors import DataError, RecipeError
-from accord.model import load_policy, load_scorer, pooling
+from accord.errors import DataError, ModelError, RecipeError
+from accord.model import Roles, load_policy, load_scorer, pooling
+from accord.objectives.reward import reward_of
 from accord.recipe import Compute, RewardTerm, Table
 from accord.recipe_file import parse
 from accord.run import StageFolder, read_json, read_rows
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
-from accord.score.model import as_critic, open_reward
+from accord.score import combine
+from accord.score.model import RewardModel, as_critic, open_reward
 from accord.stages import check, run
 
 THINGS = ["cat", "dog", "mat", "user", "question", "answer", "number", "sign"]
@@ -221,6 +224,74 @@ def test_samples_have_mean_zero_and_variance_one(tmp_path: Path, base: Path) -> 
     sampler = LocalSampler(load_policy(base, tokenizer, "test"), tokenizer, stop_ids(tokenizer, base))
     found = scores(stage, sampler.generate(asks, max_new_tokens=6, temperature=0.8, seed=4))
     assert (np.mean(found), np.std(found)) == (pytest.approx(0, abs=1e-3), pytest.approx(1, rel=1e-3))
+
+
+# -------------------------------------------------------------------------------------------------------------- range
+
+
+@pytest.mark.parametrize("held", [0.3, None])
+def test_answers_unlike_those_of_training_are_outside_and_charged(
+    tmp_path: Path, base: Path, held: float | None
+) -> None:
+    rows = [*judged("pairs"), *({**row, "prompt": "Now, " + row["prompt"]} for row in judged("pairs"))]
+    data = write(tmp_path / "rows.jsonl", rows)
+    stage = fitted(tmp_path, base, data, eval_data=held, training_range=True, ensemble=2)
+    tokenizer = load_tokenizer(stage.model, "test")
+    engine = Engine(Compute(device="cpu", precision="float32"))
+    known = [answered(stage, row["prompt"], row[side]) for row in rows for side in ("chosen", "rejected")]
+    strange = [answered(stage, row["prompt"], "cat cat dog mat mat mat 9 9 9 9 9 hello") for row in rows[:16]]
+
+    def opened(**term: float) -> RewardModel:
+        said, folders = RewardTerm(**term), [str(path) for path in stage.members()]
+        return open_reward(folders, said, engine, micro_tokens=2048, where="test", tokenizer=tokenizer)
+
+    assert np.mean([score.parts["outside"] for score in opened()(known)]) < 0.1
+    free, charged = opened()(strange), opened(outside=0.5)(strange)
+    assert np.mean([score.parts["outside"] for score in free]) > 0.9
+    for one, other in zip(free, charged, strict=True):
+        assert other.value == pytest.approx(one.value - 0.5 * one.parts["outside"], rel=1e-5)
+
+    whole = combine({"@reward": RewardTerm(), "@other": RewardTerm()}, lambda *_: opened(), "test")(strange[:2])
+    assert whole[0].parts.keys() == {"reward", "other", "spread", "outside"}
+    assert whole[0].parts["outside"] == free[0].parts["outside"]
+
+    # The folder opens as it did, and the feature is what the head of the plain model reads.
+    plain = AutoModelForSequenceClassification.from_pretrained(stage.model)
+    tokens = torch.tensor([strange[0].prompt_tokens + strange[0].tokens])
+    with torch.no_grad():
+        last, value = plain.model(tokens).last_hidden_state[:, -1], float(plain(tokens).logits[0, 0])
+    row = Row(tokens[0].tolist(), [False] * tokens.shape[1])
+    other = Row([*strange[0].prompt_tokens, 5, 6, 1], [False] * (len(strange[0].prompt_tokens) + 3))
+    roles = Roles(scorer=load_scorer(stage.model, tokenizer, "test", seed=None))
+    for groups in ([[row]], [[other, row]]):  # alone, or with a neighbour whose prompt it shares
+        batch = collate(groups, 0)
+        out = engine.outputs(roles, batch, ["score", "feature"], micro_tokens=512)
+        torch.testing.assert_close(out.feature[-1:], last, rtol=1e-4, atol=1e-5)
+        assert reward_of(out.score, batch)[-1].item() == pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+def test_a_policy_stage_logs_the_share_outside(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "rows.jsonl", judged("pairs"))
+    stage = fitted(tmp_path / "reward", base, data, training_range=True, ensemble=2)
+    policy = {
+        "kind": "policy", "model": str(base), "data": data, "rewards": {str(stage.model): {"outside": 0.5}},
+        "rollout": {"batch_size": 8, "max_new_tokens": 8}, "optim": {"steps": 2, "batch_size": 8},
+    }  # fmt: skip
+    AcceleratorState._reset_state(reset_partial_state=True)
+    made = run(parse(cast(Table, {"name": "p", "compute": COMPUTE, "stage": {"it": policy}})), tmp_path / "policy")
+    for row in read_rows(made.stage("it").path / "metrics.jsonl"):
+        assert 0 <= cast(float, row["reward/outside"]) <= 1
+        assert cast(float, row["reward/spread"]) > 0
+
+
+def test_nothing_is_charged_without_a_training_range(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "rows.jsonl", judged("pairs"))
+    stage = fitted(tmp_path, base, data, optim={"steps": 1})
+    engine = Engine(Compute(device="cpu", precision="float32"))
+    reward = open_reward([str(stage.model)], RewardTerm(), engine, micro_tokens=512, where="test")
+    assert reward([answered(stage, "hello", "hi")])[0].parts == {}
+    with pytest.raises(ModelError, match=r"^test\.outside: .* keeps no training range; set training_range = true"):
+        open_reward([str(stage.model)], RewardTerm(outside=1), engine, micro_tokens=512, where="test")
 
 
 # ------------------------------------------------------------------------------------------------------ held-out pairs

@@ -75,6 +75,9 @@ class Reward(Trained):
     alone computes: plain transformers always reads the last. Unset takes that of `model`, `last` for a new head."""
     normalise: Annotated[Normalise, as_table("on")] = Normalise()
     """What `reward_mean` and `reward_std` are measured on."""
+    training_range: bool = False
+    """Keep beside each model how its hidden states of training answers are spread. Policy stages then log the share of
+    answers outside of it (`reward/outside`): further off than 99 % of held-out answers, or of training answers set aside."""
     optim: Optim = Optim()
     ensemble: Positive = 1
     """Members, alike but for their seed (head, order of rows)."""

@@ -28,7 +28,7 @@ from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.learning_curve import learning_curve
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
-from accord.stages.reward_scale import measured_on, normalise, rewards
+from accord.stages.reward_scale import measured_on, normalise, rewards, training_range
 
 
 def run(context: Context, stage: Reward) -> None:
@@ -163,7 +163,9 @@ def fit_one(
         write_scores(context, stage, roles, data, pad, fit.name)
     if fit.kind == "member":
         normalise(context, stage, scorer, data.groups, measured, pad)
-        save_model(scorer, tokenizer, context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}"))
+        known = training_range(context, stage, scorer, data.groups, data.held, pad) if stage.training_range else None
+        folder = context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}")
+        save_model(scorer, tokenizer, folder, also=known.save if known else None)
     own.folder.note(done=True)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.console import say
@@ -23,9 +24,11 @@ from accord.recipe import Reward
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.score.model import rows_of, same_tokens
+from accord.score.training_range import TrainingRange, fit_range
 from accord.stages.fit import Context, limits_of, say_kept
 
 MEASURED = 256  # groups of rows, as in openai/lm-human-preferences
+RANGED = 1024  # the same, for a covariance
 T = TypeVar("T")
 
 
@@ -107,6 +110,23 @@ def samples(
     say(f"{context.name:<10} normalise: {len(rollouts)} answers to {len(asked)} training prompts")
     rows = rows_of(rollouts, tokenizer, as_sampled=same_tokens(own, tokenizer))
     return [[row] for row in rows if len(row) <= limits.max_tokens]
+
+
+def training_range(
+    context: Context, stage: Reward, scorer: PreTrainedModel, groups: Sequence[Group], held: Sequence[Group], pad: int
+) -> TrainingRange:
+    """How the hidden states of training answers are spread; every fifth group is set aside where nothing is held out."""
+    own = groups if held or len(groups) == 1 else [group for i, group in enumerate(groups) if i % 5]
+
+    def features(of: Sequence[Group]) -> Tensor:
+        batches = [collate(of[i : i + 64], pad) for i in range(0, len(of), 64)]
+        outputs = [
+            context.engine.outputs(Roles(scorer=scorer), b, ["feature"], micro_tokens=stage.optim.micro_tokens)
+            for b in batches
+        ]
+        return torch.cat([out.feature for out in outputs])
+
+    return fit_range(features(spread_out(own, RANGED)), features(spread_out(held or groups[::5], RANGED)))
 
 
 def spread_out(items: Sequence[T], count: int) -> list[T]:

@@ -157,6 +157,27 @@ def calibration(seed: int) -> Case:
     return {"inputs": {"margin": apart, "prob": prob}, "params": {}, "expected": expected}
 
 
+def training_range(seed: int) -> Case:
+    """Mahalanobis distances under a covariance shrunk by OAS (Chen et al. 2010, eq. 23), and the 99 % quantile of others."""
+    draw = np.random.default_rng(seed)
+    mixed = draw.normal(0, 1, (6, 6))
+    features, others, asked = (draw.normal(0, 1, (n, 6)) @ mixed + 3 for n in (14, 9, 4))
+    n, p = features.shape
+    s = np.cov(features.T, bias=True)
+    t1, t2 = np.trace(s), np.trace(s @ s)
+    rho = min(1.0, ((1 - 2 / p) * t2 + t1**2) / ((n + 1 - 2 / p) * (t2 - t1**2 / p)))
+    inverse = np.linalg.inv((1 - rho) * s + rho * t1 / p * np.eye(p))
+
+    def distance(x: Array) -> float:
+        return float(np.sqrt((x - features.mean(0)) @ inverse @ (x - features.mean(0))))
+
+    expected = {
+        "limit": float(np.quantile([distance(x) for x in others], 0.99)),
+        "distance": [distance(x) for x in asked],
+    }
+    return {"inputs": {"features": features, "others": others, "asked": asked}, "params": {}, "expected": expected}
+
+
 def cases() -> dict[str, Case]:
     """Every case by its name; what stands before the dash is the objective."""
     ranked = {"label_smoothing": 0.0, "centre": 0.0, "ties": False}
@@ -172,6 +193,7 @@ def cases() -> dict[str, Case]:
         "regression": ratings(7),
         "pooling": pooling(8),
         "calibration": calibration(9),
+        "training_range": training_range(10),
     }
 
 
