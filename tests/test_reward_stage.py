@@ -328,6 +328,18 @@ def test_what_a_stage_says_of_its_held_out_pairs(tmp_path: Path, base: Path) -> 
     assert not (stage.path / "model-2").exists()  # shares leave no models
 
 
+def test_a_stage_that_is_judged_by_what_it_learned_says_so(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "rows.jsonl", judged("rankings"))
+    stage = fitted(tmp_path, base, data, eval_data=data)
+    assert result(stage)["accuracy"]["n"] == 48 * 5
+    assert result(stage)["warning"].startswith(
+        "Suspect: accuracy 1.000 ± 0.000 on 240 comparisons is too good to be true"
+    )
+    assert f"it         {result(stage)['warning']}" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------------------ mistakes
 
 SOFT = {"prompt": "hello", "chosen": "hi", "rejected": "no", "prob": 0.7}

@@ -30,6 +30,13 @@ from accord.stages.learning_curve import learning_curve
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
 from accord.stages.reward_scale import measured_on, normalise, rewards, training_range
 
+Kind: TypeAlias = Literal["fold", "share", "member"]
+# Why a fit may have nothing to learn from, and what helps.
+OPTIONS: dict[Kind, tuple[str, str]] = {
+    "fold": ("folds", "fewer folds"), "share": ("learning_curve", "larger shares"), "member": ("disjoint", "fewer members"),
+}  # fmt: skip
+SHARES = 9973  # a prime, so that shares do not line up with `part`, folds and what is held out
+
 
 def run(context: Context, stage: Reward) -> None:
     """Fit `folds` models for the accuracy on unseen prompts, and the members; leaves `model/`, `model-1/`, ..."""
@@ -41,8 +48,10 @@ def run(context: Context, stage: Reward) -> None:
     for fit in fits:
         if not any(fit.learns(record, stage) for record in data.records):
             said = f"the {len(data.records)} records of data leave {fit.kind} {fit.number} nothing to learn from"
-            fix = f"every {fit.kind} needs prompts of its own: more data, or fewer {fit.kind}s"
-            raise RecipeError(f"{context.where}.{OPTIONS[fit.kind]}", said, fix)
+            option, fix = OPTIONS[fit.kind]
+            raise RecipeError(
+                f"{context.where}.{option}", said, f"every {fit.kind} needs prompts of its own: more data, or {fix}"
+            )
 
     def work(fit: Fit) -> None:
         fit_one(context, stage, tokenizer, path, data.of(fit, stage), measured, fit)
@@ -59,11 +68,6 @@ def run(context: Context, stage: Reward) -> None:
     logs = [(fit.folder(context).path / "metrics.jsonl").read_text(encoding="utf-8") for fit in fits]
     write_text(context.folder.path / "metrics.jsonl", "".join(logs))
     summarise(context, stage, data)
-
-
-Kind: TypeAlias = Literal["fold", "share", "member"]
-OPTIONS: dict[Kind, str] = {"fold": "folds", "share": "learning_curve", "member": "disjoint"}  # what a fit is owed to
-SHARES = 9973  # a prime, so that shares do not line up with `part`, folds and what is held out
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,8 @@ class Material:
 def read(context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str) -> Material:
     """The stage's data in the form that its objective learns from."""
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    limits, ties = (
-        limits_of(stage, path, context),
-        stage.objective == "plackett_luce" or stage.params.get("ties") is True,
-    )
+    limits = limits_of(stage, path, context)
+    ties = stage.objective == "plackett_luce" or stage.params.get("ties") is True
     every = [*train.records, *(held.records if held else [])]
     form = form_of(stage.objective, every, split=stage.split_rankings)
     groups, records = judged.rows(train, tokenizer, limits, f"{context.where}.data", form=form, ties=ties)
@@ -203,11 +205,10 @@ def summarise(context: Context, stage: Reward, data: Material) -> None:
     Where held-out comparisons were labelled more than once: how often two labels agree, and the accuracy against one of
     them that a judge without error could reach if labels err alike and independently of each other.
     """
-    result: dict[str, object] = {}
-    calibrated = stage.objective != "regression"  # whose rewards are ratings
+    calibrated = data.form != "ratings"  # rewards that were fitted to ratings are no log-odds
     members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)] if data.held else []
     whole = average(members)
-    result |= quality(whole, calibrated=calibrated)
+    result = quality(whole, calibrated=calibrated)
     if whole:
         result["members"] = [member(rows, calibrated=calibrated) for rows in members]
     if stage.folds:
@@ -215,12 +216,11 @@ def summarise(context: Context, stage: Reward, data: Material) -> None:
         every = accuracy([row for rows in folds for row in rows])
         each = [found.value for rows in folds if (found := accuracy(rows))]
         result |= {"folds": {**to_json(every), "each": each}} if every else {}
-    agreed = agreement(data.held_records)
-    most = ceiling(agreed) if agreed else None
-    if agreed and most:
+    most = None
+    if agreed := agreement(data.held_records):
+        most = ceiling(agreed)
         result |= {"agreement": to_json(agreed), "ceiling": most.value}
-    reached = accuracy(whole)
-    if reached and (said := suspicion(reached, most)):
+    if (reached := accuracy(whole)) and (said := suspicion(reached, most)):
         result["warning"] = said
     if stage.learning_curve:
         shares = [Fit("share", k) for k in range(len(stage.learning_curve))]

@@ -33,9 +33,9 @@ def quality(rows: Sequence[Row], *, calibrated: bool) -> dict[str, object]:
 
 
 def member(rows: Sequence[Row], *, calibrated: bool) -> dict[str, object]:
-    """The same of one member of an ensemble: accuracy, and its calibration."""
-    found = accuracy(rows)
-    return (to_json(found) | (calibration(rows) if calibrated else {})) if found else {}
+    """The same of one member of an ensemble, whose accuracy stands in front: `{value, stderr, n, sources, ...}`."""
+    found = quality(rows, calibrated=calibrated)
+    return {**cast("dict[str, object]", found.pop("accuracy", {})), **found}
 
 
 def average(members: Sequence[Sequence[Row]]) -> list[Row]:

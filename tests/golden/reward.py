@@ -60,7 +60,7 @@ def pairs(seed: int, *, label_smoothing: float, margin: bool, centre: float) -> 
 
 
 def rankings(seed: int, of_one: Callable[[Sequence[float], Sequence[int]], float], **params: object) -> Case:
-    """A loss of one ranking, a mean over rankings; those of one rank only are left out where the loss is 0 on them."""
+    """A loss of one ranking, a mean over rankings; that of one rank only is left out where ties say nothing."""
     ranks = RANKS if params.get("ties") or of_one is plackett_luce else RANKS[:-1]
     reward = np.random.default_rng(seed).normal(0, 1.5, sum(map(len, ranks)))
     ends = np.cumsum([len(each) for each in ranks])[:-1]
