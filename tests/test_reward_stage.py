@@ -28,7 +28,9 @@ from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.score import combine
 from accord.score.model import RewardModel, as_critic, open_reward
+from accord.score.training_range import load_range
 from accord.stages import check, run
+from accord.stages.export import merged
 
 THINGS = ["cat", "dog", "mat", "user", "question", "answer", "number", "sign"]
 ASKS = ["where is the {}?", "and the {}?", "who has the {}?", "hello, a {}", "looked at the {}", "the {} and the dog"]
@@ -215,12 +217,8 @@ def test_samples_have_mean_zero_and_variance_one(tmp_path: Path, base: Path) -> 
     stage = fitted(tmp_path, base, data, eval_data=data, normalise=said, optim={"steps": 2, "lr": 1e-3})
     tokenizer = load_tokenizer(base, "test")
     prompts: list[list[Message]] = [[{"role": "user", "content": row["prompt"]}] for row in rows]
-    each = 11  # answers to each of 24 prompts, to come to 256
-    asks = [
-        Ask(prompt=prompt, tokens=tokens, number=i * each + k)
-        for i, (prompt, tokens) in enumerate(zip(prompts, chat.prompts(tokenizer, prompts), strict=True))
-        for k in range(each)
-    ][:256]
+    both = list(zip(prompts, chat.prompts(tokenizer, prompts), strict=True)) * 11  # of which 256 answers are taken
+    asks = [Ask(prompt=prompt, tokens=tokens, number=i) for i, (prompt, tokens) in enumerate(both[:256])]
     sampler = LocalSampler(load_policy(base, tokenizer, "test"), tokenizer, stop_ids(tokenizer, base))
     found = scores(stage, sampler.generate(asks, max_new_tokens=6, temperature=0.8, seed=4))
     assert (np.mean(found), np.std(found)) == (pytest.approx(0, abs=1e-3), pytest.approx(1, rel=1e-3))
@@ -254,6 +252,12 @@ def test_answers_unlike_those_of_training_are_outside_and_charged(
     whole = combine({"@reward": RewardTerm(), "@other": RewardTerm()}, lambda *_: opened(), "test")(strange[:2])
     assert whole[0].parts.keys() == {"reward", "other", "spread", "outside"}
     assert whole[0].parts["outside"] == free[0].parts["outside"]
+
+    merged(str(stage.model), tmp_path / "merged")
+    kept, exported = load_range(str(stage.model)), load_range(str(tmp_path / "merged"))
+    assert kept is not None
+    assert exported is not None
+    assert (exported.limit, exported.mean.tolist()) == (kept.limit, kept.mean.tolist())
 
     # The folder opens as it did, and the feature is what the head of the plain model reads.
     plain = AutoModelForSequenceClassification.from_pretrained(stage.model)

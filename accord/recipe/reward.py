@@ -85,19 +85,9 @@ class Reward(Trained):
     """Each member learns from its own share of `data`, split by prompt: members of other labels err less alike."""
     folds: int = Field(default=0, ge=0)
     """Cross-validation: accuracy on data not trained on, from this many further fits (0 = none, else at least 2)."""
-
     learning_curve: list[Fraction] = []
     """Shares of `data`, each within the next, that further fits learn from and are judged by on `eval_data`, to see what
     more labels would bring: `[0.125, 0.25, 0.5]`. They take `optim` as it is: passes shrink with the data, `steps` do not."""
-
-    @field_validator("learning_curve")
-    @classmethod
-    def _growing(cls, shares: list[float], info: ValidationInfo) -> list[float]:
-        if shares and info.data.get("eval_data") is None:
-            raise ValueError("needs eval_data, which every share is judged by")
-        if shares != sorted(set(shares)):
-            raise ValueError("shares must grow, as in [0.125, 0.25, 0.5]")
-        return shares
 
     @field_validator("objective")
     @classmethod
@@ -126,3 +116,12 @@ class Reward(Trained):
         if folds == 1:
             raise ValueError("1 fold would leave nothing to train on; use 0 or at least 2")
         return folds
+
+    @field_validator("learning_curve")
+    @classmethod
+    def _growing(cls, shares: list[float], info: ValidationInfo) -> list[float]:
+        if shares and info.data.get("eval_data") is None:
+            raise ValueError("needs eval_data, which every share is judged by")
+        if shares != sorted(set(shares)):
+            raise ValueError("shares must grow, as in [0.125, 0.25, 0.5]")
+        return shares

@@ -126,7 +126,7 @@ def _section(run: Run, case: Case | None, stage: Stage, at: int) -> Section:
         uses=tuple(_uses(stage)),
         share=(stage.seconds or 0.0) / total if total else 0.0,
         tiles=tuple(_tiles(stage)),
-        notes=tuple(text for name, text in stage.result.items() if isinstance(text, str) and name != "warning"),
+        notes=tuple(said for name, said in stage.result.items() if isinstance(said, str) and name != "warning"),
         drawings=drawings,
         bending=bending,
         boards=tuple(boards(compared)) if compared else (),

@@ -85,7 +85,7 @@ def samples(
     context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], limits: Limits
 ) -> list[Group]:
     """Answers of a fixed model to training prompts, whose rewards get mean 0 and variance 1 (Ziegler et al. 2019,
-    section 2.1, https://arxiv.org/abs/1909.08593)."""
+    section 2, https://arxiv.org/abs/1909.08593)."""
     said, where = stage.normalise, f"{context.where}.normalise"
     path = context.path(said.policy or stage.model)
     config = load_config(path, f"{where}.policy")
@@ -98,9 +98,9 @@ def samples(
     asked = spread_out(prepare.prompts(Loaded(list(records)), own, room=room, where=f"{context.where}.data"), MEASURED)
     each = math.ceil(MEASURED / len(asked))
     asks = [
-        Ask(prompt=a.prompt, tokens=a.tokens, number=i * each + k, group=i, meta=a.meta)
-        for i, a in enumerate(asked)
+        Ask(prompt=a.prompt, tokens=a.tokens, number=k * len(asked) + i, group=i, meta=a.meta)
         for k in range(each)
+        for i, a in enumerate(asked)
     ][:MEASURED]
     policy = context.engine.place(load_policy(path, own, f"{where}.policy"))
     rollouts: list[Rollout] = context.engine.generate(
@@ -109,7 +109,9 @@ def samples(
     )  # fmt: skip
     say(f"{context.name:<10} normalise: {len(rollouts)} answers to {len(asked)} training prompts")
     rows = rows_of(rollouts, tokenizer, as_sampled=same_tokens(own, tokenizer))
-    return [[row] for row in rows if len(row) <= limits.max_tokens]
+    if found := [[row] for row in rows if len(row) <= limits.max_tokens]:
+        return found
+    raise RecipeError(f"{where}.max_new_tokens", "no answer fits into max_tokens of the reward model", "ask for fewer")
 
 
 def training_range(
