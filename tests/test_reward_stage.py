@@ -32,6 +32,7 @@ from accord.score.training_range import load_range
 from accord.stages import check, run
 from accord.stages.export import merged
 
+pytestmark = pytest.mark.usefixtures("fresh")
 THINGS = ["cat", "dog", "mat", "user", "question", "answer", "number", "sign"]
 ASKS = ["where is the {}?", "and the {}?", "who has the {}?", "hello, a {}", "looked at the {}", "the {} and the dog"]
 GOOD, FAIR, BAD, POOR = "the {} is there, it can help you", "numbers and signs 0 1 2", "no : ; ' ! ?", "no ( ) , ."
