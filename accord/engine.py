@@ -34,7 +34,7 @@ from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
-from accord.model import Output, Outputs, Roles, token_kl
+from accord.model import Output, Outputs, Roles, score_head, token_kl
 from accord.objectives import Objective
 from accord.recipe import Compute, Optim
 from accord.run import write_folder
@@ -234,13 +234,14 @@ class Engine:
 
     @torch.no_grad()
     def outputs(self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int) -> Outputs:
-        """Outputs of the whole batch without gradients, [B, T] on the CPU."""
+        """Outputs of the whole batch without gradients, [B, T] (`feature`: [B, hidden]) on the CPU."""
 
         def of(micro: Batch) -> dict[str, Tensor]:
             with self.autocast():
                 return roles(micro, tuple(names))
 
-        return Outputs(self._map(batch, names, of, micro_tokens))
+        wide = score_head(roles.scorer).in_features if roles.scorer is not None and "feature" in names else 0
+        return Outputs(self._map(batch, names, of, micro_tokens, widths={"feature": wide}))
 
     @torch.no_grad()
     def kl(self, model: PreTrainedModel, reference: PreTrainedModel, batch: Batch, *, micro_tokens: int) -> Tensor:
@@ -250,7 +251,7 @@ class Engine:
             with self.autocast():
                 return {"kl": token_kl(model, reference, micro)}
 
-        return self._map(batch, ["kl"], of, micro_tokens)["kl"]
+        return self._map(batch, ["kl"], of, micro_tokens, widths={})["kl"]
 
     @torch.no_grad()
     def evaluate(
@@ -279,10 +280,12 @@ class Engine:
         return {name: sum(share.get(name, 0.0) for share in shares) for name in shares[0]}
 
     def _map(
-        self, batch: Batch, names: Sequence[str], function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int
-    ) -> dict[str, Tensor]:
-        """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width."""
-        whole = {name: torch.zeros(batch.tokens.shape) for name in names}
+        self, batch: Batch, names: Sequence[str], function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int, *,
+        widths: dict[str, int],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width, or to that
+        in `widths`."""
+        whole = {name: torch.zeros(len(batch), widths.get(name, batch.tokens.shape[1])) for name in names}
         for rows in self._share(batch.micro(micro_tokens, processes.count())):
             with enough_memory("micro_tokens", micro_tokens):
                 found = function(batch.select(rows).to(self.device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
-Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "score"]
+Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "score", "feature"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Outputs:
     """What a forward pass was asked for; reading anything else is an error.
 
     `logp[b, t]` and `entropy[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]` comes from the
-    hidden state of token t. So a reward is the score at the last real token, and the value before token t is
-    `score[b, t-1]`.
+    hidden state of token t (with mean pooling, from those of the answer up to t). So a reward is the score at the last
+    real token, and the value before token t is `score[b, t-1]`.
     """
 
-    values: dict[str, Tensor]  # each [B, T] float32
+    values: dict[str, Tensor]  # each [B, T] float32, but the feature
 
     def _get(self, name: Output) -> Tensor:
         if name not in self.values:
@@ -70,6 +70,11 @@ class Outputs:
         """The scalar head after each token, [B, T]."""
         return self._get("score")
 
+    @property
+    def feature(self) -> Tensor:
+        """The hidden state of each row's last real token, which the scalar head reads: [B, hidden]."""
+        return self._get("feature")
+
 
 class Roles(nn.Module):
     """The models that one update trains, behind one forward pass: a policy, a scorer (reward model or critic), or both.
@@ -83,7 +88,7 @@ class Roles(nn.Module):
         self.scorer = scorer
 
     def forward(self, batch: Batch, outputs: Sequence[Output]) -> dict[str, Tensor]:
-        """The outputs asked for, each [B, T] float32."""
+        """The outputs asked for, each [B, T] float32, but `feature` [B, hidden]."""
         found: dict[str, Tensor] = {}
         hidden: list[Tensor] = []  # of the policy's trunk, where a head for scores stands on it too
         if "logp" in outputs or "entropy" in outputs:
@@ -93,10 +98,11 @@ class Roles(nn.Module):
                 found |= token_outputs(
                     self.policy, batch, entropy="entropy" in outputs, entropy_grad="entropy_grad" in outputs
                 )
-        if "score" in outputs:
+        if "score" in outputs or "feature" in outputs:
             assert self.scorer is not None
-            found["score"] = token_scores(self.scorer, batch, hidden[0] if hidden else None)
-        return found
+            trunk = hidden[0] if hidden else None
+            found |= scorer_outputs(self.scorer, batch, feature="feature" in outputs, hidden=trunk)
+        return {name: found[name] for name in outputs if name in found}
 
 
 def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -145,20 +151,42 @@ def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -
     return _scatter((ours.exp() * (ours - theirs)).sum(1), batch)
 
 
-def token_scores(model: PreTrainedModel, batch: Batch, hidden: Tensor | None = None) -> Tensor:
-    """The scalar head's value after every token, [B, T] float32, from its trunk's `hidden` states where they are at hand.
+def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The scalar head's value after every token, [B, T] float32; of a model with `reward_pooling` "mean" in its
+    configuration, the mean over the answer's tokens so far."""
+    return scorer_outputs(model, batch, feature=False)["score"]
 
-    Plain transformers returns the head at one token only; a hook keeps all of them.
+
+def scorer_outputs(
+    model: PreTrainedModel, batch: Batch, *, feature: bool, hidden: Tensor | None = None
+) -> dict[str, Tensor]:
+    """`score`, [B, T], and if asked for `feature`, [B, hidden], from the trunk's `hidden` states where they are at hand.
+
+    Plain transformers runs the head for one token only; a hook keeps what it reads of all.
     """
     kept: list[Tensor] = []
     shared = shared_of(model, batch)
-    if hidden is not None:
-        kept.append(score_head(model)(hidden))
-    else:
-        with _kept(score_head(model), kept):
+    if hidden is None:
+        with _kept(cast(nn.Module, model.base_model), kept):
             model(**inputs_of(model, batch, shared), use_cache=False)
-    scores = kept[0][..., 0].float()
-    return shared.rows(scores) if shared else scores
+        hidden = kept[0]
+    scores = score_head(model)(hidden)[..., 0].float()
+    scores = shared.rows(scores) if shared else scores
+    found = {"score": running_mean(scores, batch.train) if pooling(model) == "mean" else scores}
+    if feature:
+        last = torch.zeros_like(batch.attend).scatter_(1, batch.last()[:, None], True)
+        found["feature"] = (shared.pick(hidden, last) if shared else hidden[last]).float()
+    return found
+
+
+def pooling(model: PreTrainedModel) -> str:
+    """How a reward model comes to one score: at the "last" token, or by the "mean" over the answer's."""
+    return getattr(model.config, "reward_pooling", "last")
+
+
+def running_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the masked values up to each place of a row, [B, T]; 0 before the first."""
+    return (values * mask).cumsum(1) / mask.cumsum(1).clamp(min=1)
 
 
 def _one_trunk(policy: PreTrainedModel, scorer: PreTrainedModel) -> bool:
@@ -421,8 +449,14 @@ def context_of(config: PretrainedConfig) -> int:
     return 2**30
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a folder that plain transformers, or of an adapter `peft`, opens, with its tokenizer and chat template."""
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *,
+    also: Callable[[Path], None] | None = None,
+) -> None:  # fmt: skip
+    """Write a folder that plain transformers, or of an adapter `peft`, opens, with its tokenizer and chat template.
+
+    `also` adds files of accord's own.
+    """
 
     def fill(draft: Path) -> None:
         # Who writes is settled; transformers would have only the first of several processes do it.
@@ -432,5 +466,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         else:
             lora.save(model, draft)
         tokenizer.save_pretrained(draft)
+        if also:
+            also(draft)
 
     write_folder(folder, fill, SafetensorError)

@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from accord.errors import RecipeError
-from accord.recipe import KINDS, PARAMS, Evaluate, Policy, PpoParams, Recipe, Source, Stage, Table, unknown
+from accord.recipe import KINDS, PARAMS, Evaluate, Policy, PpoParams, Recipe, Reward, Source, Stage, Table, unknown
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -158,6 +158,8 @@ def references(stage: Stage) -> list[tuple[str, str]]:
         found += [(key, value)] if value else []
     if isinstance(stage, Policy) and isinstance(stage.params, PpoParams):
         found.append(("params.critic", stage.params.critic))
+    if isinstance(stage, Reward) and stage.normalise.on == "samples":
+        found.append(("normalise.policy", stage.normalise.policy or stage.model))
     if isinstance(stage, Evaluate):
         found += [(f"models.{name}", model) for name, model in stage.models.items()]
         found += [(f"curves.{name}", policy) for name, policy in stage.curves.items()]
@@ -172,6 +174,8 @@ def sources(stage: Stage) -> list[tuple[str, Source]]:
     found = [("data", source) for source in getattr(stage, "data", [])]
     if isinstance(stage, Policy) and stage.mix:
         found += [("mix.data", source) for source in stage.mix.data]
+    if isinstance(stage, Reward) and stage.normalise.data:
+        found += [("normalise.data", source) for source in stage.normalise.data]
     held = getattr(stage, "eval_data", None)
     return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
 
@@ -195,7 +199,7 @@ def _check_references(recipe: Recipe) -> None:
 
 
 def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None:
-    if key in {"data", "eval_data", "mix.data"}:
+    if key in {"data", "eval_data", "mix.data", "normalise.data"}:
         if kind != "select":
             raise RecipeError(
                 where, f"'@{target}' is a stage of kind '{kind}' and leaves no records", "give a select stage"
@@ -205,5 +209,5 @@ def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None
     if kind in {"evaluate", "select"} or (scores and key != "params.critic" and kind != "reward"):
         wanted = "a reward stage" if scores else "a stage that makes a model"
         raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
-    if not scores and kind == "reward" and user != "reward":
+    if not scores and kind == "reward" and (user != "reward" or key == "normalise.policy"):
         raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")

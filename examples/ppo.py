@@ -20,14 +20,14 @@ from accord.data import prepare
 from accord.data.batch import minibatches, order, step_count
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, seed_all
-from accord.model import Roles, context_of, load_config, load_policy, load_scorer, save_model, score_head
+from accord.model import Roles, context_of, load_config, load_policy, load_scorer, save_model
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
 from accord.objectives.policy import before, ppo
 from accord.recipe import Compute, PolicyOptim, RewardTerm, Source
 from accord.run import append
 from accord.sampler import Ask, as_batch
 from accord.sampler.local import LocalSampler
-from accord.score.model import normalisation, open_reward
+from accord.score.model import as_critic, open_reward
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [args.reward], RewardTerm(), engine, micro_tokens=optim.micro_tokens, where="reward", tokenizer=tokenizer
     )
     critic = load_scorer(args.reward, tokenizer, "reward", seed=None)
-    with torch.no_grad():
-        score_head(critic).weight /= normalisation(critic)[1]
+    as_critic(critic)
 
     # 2. Policy and critic share one optimizer, each at a rate of its own.
     peaks = {"policy": optim.lr, "scorer": args.critic_lr or optim.lr}

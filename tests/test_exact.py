@@ -45,7 +45,7 @@ from accord.objectives import Objective
 from accord.objectives.likelihood import sft
 from accord.objectives.preference import OBJECTIVES as FAMILY
 from accord.objectives.preference import dpo, kto
-from accord.objectives.reward import bradley_terry
+from accord.objectives.reward import all_pairs, best_of_k, bradley_terry, plackett_luce, regression
 from accord.recipe import Compute, Optim, Source, Table
 from accord.recipe_file import parse
 from accord.stages.preference import with_baseline
@@ -282,6 +282,79 @@ def test_a_mix_adds_its_own_mean_gradient(engine: Engine) -> None:
         numbers = engine.update(learner, collate(pairs, 0), OBJECTIVES["preference"], PARAMS["preference"], mix=mix)
         assert numbers["loss"] == pytest.approx(loss + 0.3 * nll, rel=1e-5)
         assert numbers["mix/loss"] == pytest.approx(nll, rel=1e-5)
+        assert_close(moved(model, trained), expected)
+
+
+RANKS = [[2, 1, 3, 4], [1, 2], [1, 1, 2], [3, 2, 1, 1, 2]]  # of rankings of any size, ties among them
+
+
+def of_ranking(name: str, reward: Tensor, rank: Sequence[int]) -> Tensor:
+    """The loss of one ranking, written out."""
+    if name == "best_of_k":
+        return torch.stack([-log_softmax(reward, 0)[i] for i, r in enumerate(rank) if r == min(rank)]).mean()
+    if name == "plackett_luce":
+        left = [[j for j, other in enumerate(rank) if other >= r] for r in rank]
+        return torch.stack([reward[x].logsumexp(0) - reward[i] for i, x in enumerate(left) if len(x) > 1]).mean()
+    losses = [
+        -(logsigmoid(reward[i] - reward[j]) if rank[i] < rank[j] else logsigmoid((reward[i] - reward[j]) * one).mean())
+        + 0.05 * (reward[i] + reward[j]) ** 2
+        for one in [torch.tensor([1.0, -1.0])]
+        for i in range(len(rank)) for j in range(len(rank)) if rank[i] < rank[j] or (rank[i] == rank[j] and i < j)
+    ]  # fmt: skip
+    return torch.stack(losses).mean()
+
+
+def of_judgements(name: str) -> tuple[Objective, dict[str, object], list[Group]]:
+    """An objective with its parameters, and ragged rows with what it reads."""
+    if name == "regression":
+        groups = [[row] for row in ragged([7, 30, 2, 18, 11, 45, 5], seed=4)]
+        for i, (row,) in enumerate(groups):
+            row.extra = {"label": 0.5 * i - 1}
+        return regression, {}, groups
+    if name == "margin":
+        groups = by_hand("reward")
+        for i, row in enumerate(flat(groups)):
+            row.extra["margin"] = 0.25 * (i // 2)
+        return bradley_terry, {"margin": True, "centre": 0.05}, groups
+    rows = iter(ragged([9, 31, 17, 5, 2, 40, 23, 23, 12, 3, 6, 19, 28, 7], seed=4))
+    groups = [[next(rows) for _ in rank] for rank in RANKS]
+    for group, rank in zip(groups, RANKS, strict=True):
+        pairs = [(i, j) for i in range(len(rank)) for j in range(len(rank)) if rank[i] < rank[j]]
+        ties = sum(rank.count(r) * (rank.count(r) - 1) // 2 for r in set(rank))
+        for row, r in zip(group, rank, strict=True):
+            row.extra = {"rank": r, "share": 1 / (len(pairs) + ties)}
+    found = {"plackett_luce": plackett_luce, "best_of_k": best_of_k, "all_pairs": all_pairs}[name]
+    return found, {"ties": True, "centre": 0.05} if name == "all_pairs" else {}, groups
+
+
+def of_rewards(name: str, reward: Tensor, groups: Sequence[Group]) -> Tensor:
+    """The loss of all rows, written out."""
+    if name == "regression":
+        return (reward - torch.tensor([group[0].extra["label"] for group in groups])).square().mean()
+    if name == "margin":
+        good, bad = reward[0::2], reward[1::2]
+        prob, weight, least = (
+            torch.tensor([group[0].extra[key] for group in groups]) for key in ("prob", "weight", "margin")
+        )
+        nll = -prob * logsigmoid(good - bad - least) - (1 - prob) * logsigmoid(bad - good - least)
+        return (weight * (nll + 0.05 * (good + bad) ** 2)).mean()
+    each = reward.split([len(group) for group in groups])
+    return torch.stack([of_ranking(name, one, rank) for one, rank in zip(each, RANKS, strict=True)]).mean()
+
+
+@pytest.mark.parametrize("name", ["margin", "all_pairs", "plackett_luce", "best_of_k", "regression"])
+def test_every_reward_objective_takes_the_plain_gradient_for_any_split(engine: Engine, name: str) -> None:
+    objective, params, groups = of_judgements(name)
+    model = tiny("reward")
+    loss = of_rewards(name, model(**inputs(flat(groups))).logits[:, 0], groups)
+    names, weights = zip(*model.named_parameters(), strict=True)
+    expected = dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
+    batch = collate(groups, 0)
+    for micro_tokens in (1, 100, 10**9):
+        trained = copy.deepcopy(model)
+        optim = Optim(name="sgd", lr=LR, clip=0, micro_tokens=micro_tokens)
+        numbers = engine.update(engine.learner(Roles(scorer=trained), optim), batch, objective, params)
+        assert numbers["loss"] == pytest.approx(loss.item(), rel=1e-5)
         assert_close(moved(model, trained), expected)
 
 

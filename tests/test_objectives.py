@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from types import SimpleNamespace
 from typing import TypeAlias
 
 import numpy as np
@@ -315,27 +313,3 @@ def test_padding_changes_nothing(config: PretrainedConfig) -> None:
     with torch.no_grad():
         together = scorer(input_ids=right_batch.tokens, attention_mask=mask).logits[:, 0]
     torch.testing.assert_close(rewards, together, rtol=0, atol=1e-5)
-
-
-# ------------------------------------------------------------------------------------------------------------------ trl
-
-
-def trainer(model: PreTrainedModel, **settings: object) -> SimpleNamespace:
-    """What TRL's loss reads of its trainer, for one process in evaluation."""
-    alone = SimpleNamespace(device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x)
-    metrics = {"eval": defaultdict(list)}
-    return SimpleNamespace(model=model, accelerator=alone, _metrics=metrics, _total_train_tokens=0, **settings)
-
-
-def test_trl_has_the_same_reward_loss() -> None:
-    module = pytest.importorskip("trl.trainer.reward_trainer", reason="trl is not installed")
-    batch = pair_batch([1.0] * 5, [1.0] * 5)
-    order = torch.tensor([0, 2, 4, 6, 8, 1, 3, 5, 7, 9])  # TRL has the chosen rows first
-    given = {"input_ids": batch.tokens[order], "attention_mask": batch.attend[order].long()}
-    model = scorer_of(CONFIGS["llama"])
-    theirs = trainer(model, args=SimpleNamespace(center_rewards_coefficient=None))
-    loss = module.RewardTrainer.compute_loss(theirs, model, given)
-    ours = sums_of(bradley_terry(Outputs({"score": token_scores(model, batch)}), batch), "pair")
-    assert ours["bradley_terry"] / 5 == pytest.approx(loss.item(), rel=1e-5)
-    for name in ("accuracy", "margin"):
-        assert ours[name] / 5 == pytest.approx(theirs._metrics["eval"][name][0], rel=1e-5)

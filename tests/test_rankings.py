@@ -26,7 +26,7 @@ from accord.recipe import Optim, Source
 from accord.recipe_file import parse
 from accord.run import read_json, read_rows
 from accord.stages import run as run_recipe
-from accord.stages.reward import agreement
+from accord.stages.reward_quality import agreement
 
 PROMPT: list[Message] = [{"role": "user", "content": "What dims the lights?"}]
 

@@ -104,12 +104,13 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage sft eval_data", {"sorce": "a"}, ".0.sorce: unknown key 'sorce'; did you mean 'source'?; known: source, "),
     ("stage base eval_data", ["a", {"sorce": "a"}], ".1.sorce: unknown key 'sorce'; did you mean 'source'?; known: "),
     ("stage ppo rewards", {"@reward": {"weigth": 1}},
-     ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty"),
+     ".@reward.weigth: unknown key 'weigth'; did you mean 'weight'?; known: weight, combine, penalty, outside"),
     ("stage ppo eval_rewards", {"f.py:g": {"combin": 1}},
-     ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty"),
+     ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty, outside"),
     ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: preset, kl, "),
     ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
     ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
+    ("stage reward params center", 1, ": unknown key 'center'; did you mean 'centre'?; known: label_smoothing, margin, "),
     ("stage ev sampling temprature", 1, ": unknown key 'temprature'; did you mean 'temperature'?; known: "),
     ("stage sft kind", "stf", f": unknown kind 'stf'; did you mean 'sft'?; {KINDS_KNOWN}"),
     ("stage sft kind", "ppo", f": unknown kind 'ppo'; {KINDS_KNOWN}"),
@@ -145,6 +146,18 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage sft truncate", "cat", ": input should be 'drop' or 'cut' (given: 'cat')"),
     ("stage base shape", {"width": 8, "heads": 3}, ": width 8 must be an even multiple of heads 3"),
     ("stage reward folds", 1, ": 1 fold would leave nothing to train on; use 0 or at least 2 (given: 1)"),
+    ("stage reward objective", "bradley", ": unknown objective 'bradley'; did you mean 'bradley_terry'?; known: bradley_terry, "
+     "plackett_luce, best_of_k, regression or a function of yours, \"file.py:fn\" (given: 'bradley')"),
+    ("stage reward params label_smoothing", 0.5, ": input should be less than 0.5 (given: 0.5)"),
+    ("stage reward params", {"margin": 2},
+     ".margin: input should be a valid boolean, unable to interpret input (given: 2)"),
+    ("stage reward learning_curve", [0.5, 0.25], ": shares must grow, as in [0.125, 0.25, 0.5]"),
+    ("stage reward learning_curve", [0.5, 1], ".1: input should be less than 1 (given: 1)"),
+    ("stage reward normalise", {"on": "demonstrations"},
+     ': on = "demonstrations" and their data go together: give both or neither'),
+    ("stage reward normalise", {"data": "a/b"}, ': on = "demonstrations" and their data go together: give both or neither'),
+    ("stage reward normalise", {"policy": "a/b"}, ': a policy answers for on = "samples" alone'),
+    ("stage reward normalise", {"on": "samples", "policy": "@ppo"}, f".policy: '@ppo' {LATER}"),
     ("stage ppo rollout", {"batch_size": 10, "group_size": 4}, ": batch_size 10 is not a multiple of group_size 4"),
     ("stage dpo params beta", -1, ": input should be greater than 0 (given: -1)"),
     ("stage dpo params gamma", 1, ": unknown key 'gamma'; known: beta, average, reference_free, sft"),
@@ -193,6 +206,32 @@ def test_a_misspelled_key_is_named_rather_than_the_one_it_leaves_missing():
 def test_a_reference_in_the_first_stage_is_not_likened_to_nothing():
     recipe = changed("stage", {"sft": {"kind": "sft", "model": "@nope", "data": "a/b"}})
     assert said(recipe) == "stage.sft.model: unknown stage 'nope'; known: (none)"
+
+
+def test_a_learning_curve_needs_something_to_be_judged_by():
+    stage = {"kind": "reward", "model": "@sft", "data": "a/b", "learning_curve": [0.5]}
+    assert (
+        said(changed("stage reward", stage))
+        == "stage.reward.learning_curve: needs eval_data, which every share is judged by"
+    )
+
+
+def test_a_reward_model_cannot_answer_for_the_scale_of_another():
+    again = {"kind": "reward", "model": "@reward", "data": "a/b", "normalise": "samples"}
+    assert said(changed("stage again", again)) == f"stage.again.normalise.policy{NO_ANSWER}"
+    again["normalise"] = {"on": "samples", "policy": "@sft"}
+    assert parse(changed("stage again", again)).stage["again"].kind == "reward"
+
+
+def test_an_objective_of_a_reward_stage_knows_its_params_and_what_it_cannot_split():
+    whole = {"kind": "reward", "model": "@sft", "data": "a/b", "objective": "best_of_k"}
+    message = said(changed("stage reward", {**whole, "params": {"ties": True}}))
+    assert message == "stage.reward.params.ties: unknown key 'ties'; known: (none)"
+    message = said(changed("stage reward", {**whole, "split_rankings": True}))
+    assert message == (
+        "stage.reward.split_rankings: best_of_k reads whole rankings; leave split_rankings out, or use bradley_terry "
+        "(given: True)"
+    )
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
@@ -339,7 +378,7 @@ COMMON = (
     "optim.weight_decay save seed"
 )
 LORA = "lora.alpha lora.dropout lora.r lora.targets"
-REWARDS = "rewards.combine rewards.penalty rewards.weight"
+REWARDS = "rewards.combine rewards.outside rewards.penalty rewards.weight"
 POLICY = (
     "bessel entropy epochs kl kl_budget kl_control kl_end kl_estimator kl_horizon kl_in kl_level kl_rate kl_stop "
     "kl_target length_penalty logp_temperature missing_eos missing_eos_how preset reward_clip reward_norm whiten"
@@ -348,7 +387,9 @@ POLICY = (
 OPTIONS = {
     "pretrain": f"{COMMON} model shape.context shape.feed_forward shape.heads shape.layers shape.vocab shape.width",
     "sft": f"{COMMON} {LORA} max_tokens model truncate",
-    "reward": f"{COMMON} {LORA} disjoint ensemble folds max_tokens model truncate",
+    "reward": f"{COMMON} {LORA} disjoint ensemble folds learning_curve max_tokens model normalise.max_new_tokens "
+    f"{DATA.replace('data.', 'normalise.data.')} normalise.on normalise.policy normalise.temperature objective params "
+    "pooling split_rankings training_range truncate",
     "preference": f"{COMMON} {LORA} max_tokens model objective params reference truncate",
     "policy": f"{COMMON} {LORA} {REWARDS} {REWARDS.replace('rewards.', 'eval_rewards.')} "
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
@@ -385,6 +426,12 @@ def test_the_options_of_every_kind_of_stage(kind: str):
 def test_the_other_options():
     assert list(Recipe.model_fields) == ["name", "seed", "compute", "trackers", "stage"]
     assert options(Compute) == ["device", "precision", "processes", "threads"]
+    assert {name: " ".join(options(section)) for name, section in PARAMS["reward"].items()} == {
+        "bradley_terry": "centre label_smoothing margin ties",
+        "plackett_luce": "",
+        "best_of_k": "",
+        "regression": "",
+    }
     assert {name: " ".join(options(section)) for name, section in PARAMS["preference"].items()} == {
         "dpo": "average beta reference_free sft",
         "hinge": "average beta reference_free sft",

@@ -16,7 +16,7 @@ from accord.demo.answers import report
 from accord.demo.gold import gold
 from accord.errors import ModelError
 from accord.sampler import Rollout
-from accord.stages.reward import agreement
+from accord.stages.reward_quality import agreement
 
 TINY = demo.model("accord:tiny")
 

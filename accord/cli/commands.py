@@ -70,7 +70,7 @@ def _short(value: object) -> str:
     """A number, or an estimate with its error; nothing for the rest."""
     if isinstance(value, dict) and "value" in value:
         found = cast(dict[str, float], value)
-        return f"{found['value']:.3f} ± {found['stderr']:.3f}"
+        return f"{found['value']:.3f}" + (f" ± {found['stderr']:.3f}" if "stderr" in found else "")
     return f"{value:.4g}" if isinstance(value, int | float) else ""
 
 

@@ -116,18 +116,19 @@ def pairs(
             loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(pair.prompt)}")
             continue
         for row in (chosen, rejected):
-            row.extra = {"prob": pair.prob, "weight": pair.weight}
+            row.extra = {"prob": pair.prob, "weight": pair.weight, "margin": pair.margin or 0.0}
         found.append([chosen, rejected])
         kept.append(pair)
     return _some(found, loaded, where), kept
 
 
 def rankings(
-    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, *, ties: bool = False
 ) -> tuple[list[Group], list[Ranking]]:
     """A group of rows, one for each answer, for each ranking; and the rankings that were kept.
 
-    Each row knows its `rank` and the `share` of one comparison among those that its ranking holds.
+    Each row knows its `rank` and the `share` of one comparison among those that its ranking holds, tied ones included
+    with `ties`.
     """
     every = [as_ranking(record, where) for record in loaded.records]
     answers = [text for ranking in every for text in ranking.responses]
@@ -136,7 +137,7 @@ def rankings(
     kept: list[Ranking] = []
     for ranking in every:
         group = [next(rows) for _ in ranking.responses]
-        longest, comparisons = max(map(len, group)), len(compared(ranking.ranks))
+        longest, comparisons = max(map(len, group)), len(compared(ranking.ranks, ties=ties))
         if longest > limits.max_tokens:
             loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(ranking.prompt)}")
         elif not comparisons or len(set(ranking.responses)) == 1:
@@ -218,9 +219,10 @@ def _decided(loaded: Loaded, where: str) -> list[Record]:
     return found
 
 
-def compared(ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Every comparison in a ranking, as (better, worse) places; ties make none."""
-    return [(i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]]
+def compared(ranks: Sequence[int], *, ties: bool = False) -> list[tuple[int, int]]:
+    """Every comparison in a ranking, as (better, worse) places; ties make none, or with `ties` one."""
+    places = range(len(ranks))
+    return [(i, j) for i in places for j in places if ranks[i] < ranks[j] or (ties and ranks[i] == ranks[j] and i < j)]
 
 
 def answered(

@@ -27,7 +27,7 @@ from accord.recipe.policy_params import (
     RlooParams,
 )
 from accord.recipe.preference import PREFERENCE_PARAMS, Preference, PreferenceOptim
-from accord.recipe.reward import Reward
+from accord.recipe.reward import REWARD_PARAMS, Reward
 from accord.recipe.select import Select
 from accord.recipe.training import Compute, Fitted, Held, Lora, Optim, Source, Sources, Stage, Trained
 
@@ -87,6 +87,7 @@ KINDS: dict[str, type[Stage]] = {
 }
 
 PARAMS: dict[str, Mapping[str, type[Section]]] = {  # by kind and objective, the default first
+    "reward": REWARD_PARAMS,
     "preference": PREFERENCE_PARAMS,
     "policy": policy_params.PARAMS,
 }

@@ -25,6 +25,8 @@ class RewardTerm(Section):
     """How the members of an ensemble become one value; `uwo` is mean - penalty * variance (Coste et al. 2023)."""
     penalty: float = Field(default=0.5, ge=0)
     """Weight of the variance under `uwo`."""
+    outside: float = Field(default=0.0, ge=0)
+    """Subtracted from the (normalised) reward of an answer outside the training range of a reward stage that keeps one."""
 
 
 Rewards: TypeAlias = dict[str, Annotated[RewardTerm, as_table("weight")]]

@@ -19,7 +19,7 @@ from accord.report.curves import label
 from accord.report.figures import draw_stage
 from accord.report.read import Run, Stage, judged, read_run, references
 from accord.report.svg import Drawing, finish, theme, tone
-from accord.report.values import JsonValue, Measure, Table, measure, number
+from accord.report.values import JsonValue, Measure, Table, measure, number, text
 from accord.report.verdict import verdict
 from accord.report.words import BETTER, named, show
 from accord.run import write_file
@@ -48,6 +48,7 @@ RESULTS = {
     "select/prompts": "prompts",
     "select/n": "answers each",
     "select/kl": "KL at most",
+    "ece": "calibration error",
 }
 
 
@@ -128,12 +129,12 @@ def _section(run: Run, case: Case | None, stage: Stage, at: int) -> Section:
         uses=tuple(_uses(stage)),
         share=(stage.seconds or 0.0) / total if total else 0.0,
         tiles=tuple(_tiles(stage)),
-        notes=tuple(text for text in stage.result.values() if isinstance(text, str)),
+        notes=tuple(said for name, said in stage.result.items() if isinstance(said, str) and name != "warning"),
         drawings=drawings,
         bending=bending,
         boards=tuple(boards(compared)) if compared else (),
         versus=tuple(versus(compared)) if compared else (),
-        warnings=tuple(warnings(compared)) if compared else (),
+        warnings=tuple(warnings(compared)) if compared else tuple(filter(None, [text(stage.result.get("warning"))])),
         fits=tuple(fit_rows(stage)),
         cards=cards(compared, best) if compared else (),
         colours={name: tone(at) for at, name in enumerate(compared.models)} if compared else {},

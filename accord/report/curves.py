@@ -21,6 +21,7 @@ FEW, MANY = 30, 60  # up to FEW points get markers, more than MANY get a moving 
 WIDE = 20  # a metric that spans more than this factor gets a logarithmic axis
 UNSCORED = "reward/unscored"
 PARTS = "reward/*"
+UNSURE = ("reward/spread", "reward/outside")  # what a reward model says of itself
 
 # By kind of stage: the title of a figure, and its panels from the top down, each with the metrics it shows.
 OPTIMISER = {"Learning rate and gradient norm": ["lr", "grad_norm"]}
@@ -51,6 +52,7 @@ CURVES: dict[str, dict[str, list[str]]] = {
         "Length and share finished": ["rollout/length eval/length", "rollout/finished eval/finished"],
         "Sampler mismatch": ["sampler/mismatch"],
         "Answers without a score": [UNSCORED],
+        "Answers unlike the reward model's training data": ["reward/outside"],
         **OPTIMISER,
     },
 }
@@ -59,6 +61,7 @@ LABELS = {
     "grad_norm": "gradient norm",
     "reward/mean": "mean reward",
     PARTS: "parts of the reward",
+    "reward/outside": "share outside the training range",
     "kl/mean": "KL",
     "kl/beta": "KL weight (beta)",
     "eval/kl": "held-out KL",
@@ -183,9 +186,9 @@ def _spread(lines: Sequence[Line]) -> float:
 
 
 def _lines(rows: Sequence[Row], panel: str) -> list[Line]:
-    """Collect a panel's metrics by ensemble member, or by fold while there is nothing else."""
-    rows = [row for row in rows if row.get("fold") is None] or rows
-    by = next((k for k in ("member", "fold") if any(row.get(k) is not None for row in rows)), "")
+    """Collect a panel's metrics by ensemble member, or by fold or share of the data while there is nothing else."""
+    rows = [row for row in rows if row.get("fold") is None and row.get("share") is None] or rows
+    by = next((k for k in ("member", "fold", "share") if any(row.get(k) is not None for row in rows)), "")
     found: list[Line] = []
     for key in _parts(rows) if panel == PARTS else panel.split():
         groups: dict[str, dict[float, float]] = {}
@@ -208,7 +211,7 @@ def _lines(rows: Sequence[Row], panel: str) -> list[Line]:
 def _parts(rows: Sequence[Row]) -> list[str]:
     """The parts of the reward; one part alone is the reward."""
     found = dict.fromkeys(key for row in rows for key in row if key.startswith("reward/"))
-    parts = [key for key in found if key not in ("reward/mean", UNSCORED)]
+    parts = [key for key in found if key not in ("reward/mean", UNSCORED, *UNSURE)]
     return parts if len(parts) > 1 else []
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from accord.report.curves import CURVES, draw_budget, draw_curves
 from accord.report.read import Stage
 from accord.report.svg import HEX, RAMP, Key, Sheet, number_axis, percent, tone
-from accord.report.values import measure, number, table
-from accord.report.words import MINUS
+from accord.report.values import Measure, measure, number, table, tables
+from accord.report.words import MINUS, show
 
 TIMES = ("time/rollout", "time/score", "time/prepare", "time/update")
 
@@ -112,6 +112,51 @@ def _pair_rewards(stage: Stage) -> list[tuple[float, float]]:
     return found
 
 
+def draw_reliability(stage: Stage) -> Sheet | None:
+    """Draw how often the answer that is preferred is the better one, against how sure the reward model is of it."""
+    points = [(number(p.get("confidence")), measure(p)) for p in tables(stage.result.get("reliability"))]
+    known = [(sure, right) for sure, right in points if sure is not None and right]
+    if not known:
+        return None
+    sheet = Sheet("Right as often as sure, on held-out pairs")
+    ax = sheet.figure.subplots()
+    sure, right = [x for x, _ in known], [found.value for _, found in known]
+    ax.errorbar(sure, right, [found.stderr or 0.0 for _, found in known], fmt="o-", color=HEX[tone(0)], elinewidth=0.9)
+    ax.plot([0.5, 1], [0.5, 1], color=HEX["ink"], linewidth=1.2, linestyle="--")
+    sheet.legend += [Key("held-out pairs in ten bins", tone(0), "dot"), Key("as sure as right", "ink", "dash")]
+    error = measure(stage.result.get("ece"))
+    if error:
+        sheet.notes.append(f"Expected calibration error {percent(error.value)}. Bars show one standard error.")
+    ax.set_xlabel("probability of the preferred answer")
+    ax.set_ylabel("share that is right")
+    ax.xaxis.set_major_formatter(percent)
+    ax.yaxis.set_major_formatter(percent)
+    return sheet
+
+
+def draw_learning_curve(stage: Stage) -> Sheet | None:
+    """Draw the accuracy on the same held-out pairs after learning from more and more labels, and the line through it."""
+    curve = table(stage.result.get("learning_curve"))
+    found = [(number(p.get("labels")), measure(p)) for p in tables(curve.get("points"))]
+    points = [(labels, right) for labels, right in found if labels and right]
+    gain = measure(curve.get("gain"))
+    if len(points) < 2 or not gain:
+        return None
+    sheet = Sheet("Accuracy against labels")
+    ax = sheet.figure.subplots()
+    doublings = np.log2([labels for labels, _ in points])
+    right = np.array([reached.value for _, reached in points])
+    ax.errorbar(doublings, right, [reached.stderr or 0.0 for _, reached in points], fmt="o", color=HEX[tone(0)])
+    ax.plot(doublings, right.mean() + gain.value * (doublings - doublings.mean()), "--", color=HEX[tone(1)])
+    words = f"{show('', Measure(100 * gain.value, 100 * (gain.stderr or 0.0)))} points for each doubling"
+    sheet.legend += [Key("one fit", tone(0), "dot"), Key(words, tone(1), "dash")]
+    sheet.notes.append("Bars show one standard error; all fits are judged by the same pairs.")
+    ax.set_xticks(doublings, [f"{labels:,.0f}" for labels, _ in points])
+    ax.set_xlabel("labels learned from")
+    ax.yaxis.set_major_formatter(percent)
+    return sheet
+
+
 def draw_folds(stage: Stage) -> Sheet | None:
     """Draw the accuracy of every cross-validation fold around their mean."""
     folds = table(stage.result.get("folds"))
@@ -139,7 +184,7 @@ def draw_folds(stage: Stage) -> Sheet | None:
 
 
 SPECIAL: dict[str, tuple[Callable[[Stage], Sheet | None], ...]] = {
-    "reward": (draw_pair_rewards, draw_folds),
+    "reward": (draw_pair_rewards, draw_reliability, draw_learning_curve, draw_folds),
     "policy": (draw_frontier, draw_times),
 }
 

@@ -12,7 +12,7 @@ NO_BREAK = "\u00a0"
 BETTER = {"gold": 1, "compliance": 1, "facts": 1, "concise": 1, "refusal": 1, "reward": 1, "win_rate": 1, "accuracy": 1,
           "finished": 1, "over_refusal": -1, "perplexity": -1, "loss": -1}  # fmt: skip
 PARTS = ("compliance", "facts", "concise", "refusal", "over_refusal")  # of gold
-PERCENT = {"win_rate", "win", "tie", "lose", "finished", "accuracy", "folds", "agreement", "ceiling"}
+PERCENT = {"win_rate", "win", "tie", "lose", "finished", "accuracy", "folds", "agreement", "ceiling", "ece"}
 NAMES = {"kl": "KL", "over_refusal": "over-refusal", "win_rate": "win rate", "facts": "correct facts"}
 
 

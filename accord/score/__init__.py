@@ -24,6 +24,8 @@ class Score:
     why: str = ""
 
 
+UNSURE = ("spread", "outside")  # parts of a reward model's score
+
 Scorer: TypeAlias = Callable[[Sequence[Rollout]], list[Score]]
 
 
@@ -76,7 +78,10 @@ def _score(value: object, reference: str) -> Score:
 
 
 def combine(rewards: Rewards, open_model: Callable[[str, RewardTerm], Scorer], where: str) -> Scorer:
-    """The weighted sum of several rewards; each part is kept beside it under the last word of its name."""
+    """The weighted sum of several rewards; each part is kept beside it under the last word of its name.
+
+    So is the most that any reward model says of how unsure it is: `spread` and `outside`.
+    """
     parts: dict[str, tuple[Scorer, float]] = {}
     for name, term in rewards.items():
         scorer = _once(from_function(name, f"{where}.{name}")) if is_reference(name) else open_model(name, term)
@@ -88,6 +93,9 @@ def combine(rewards: Rewards, open_model: Callable[[str, RewardTerm], Scorer], w
         for i in range(len(rollouts)):
             values = {name: scores[i].value for name, scores in found.items()}
             total = sum(parts[name][1] * value for name, value in values.items())
+            for name in UNSURE:
+                said = [scores[i].parts[name] for scores in found.values() if name in scores[i].parts]
+                values |= {name: max(said)} if said else {}
             why = "; ".join(scores[i].why for scores in found.values() if scores[i].why)
             whole.append(Score(total if math.isfinite(total) else math.nan, values, why))
         return whole

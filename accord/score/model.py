@@ -9,16 +9,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from accord.data.batch import Row, collate
+from accord.data.batch import Batch, Row, collate
 from accord.data.prepare import answered
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
-from accord.model import Roles, has_head, load_config, load_scorer, scorer_beside
+from accord.model import (
+    Output,
+    Outputs,
+    Roles,
+    has_head,
+    load_config,
+    load_scorer,
+    pooling,
+    score_head,
+    scorer_beside,
+)
 from accord.objectives.reward import reward_of
 from accord.recipe import RewardTerm
 from accord.sampler import Rollout
 from accord.score import Score
+from accord.score.training_range import TrainingRange, load_range
 
 
 @dataclass
@@ -31,34 +42,52 @@ class RewardModel:
     term: RewardTerm
     micro_tokens: int
     shares_tokens: bool = False  # whether rollouts come in this model's own tokens
+    ranges: Sequence[TrainingRange] = ()  # of the members, where they keep them
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """The combined, normalised reward of each rollout; more than one member leaves its spread in `parts`."""
-        values = torch.stack([self.rewards(member, self._rows(rollouts)) for member in self.members])  # [M, B]
+        """The combined, normalised reward of each rollout.
+
+        In `parts` are the `spread` of several members and, of members that know their training range, the share of them
+        that a rollout is `outside` of.
+        """
+        rows = rows_of(rollouts, self.tokenizer, as_sampled=self.shares_tokens)
+        batch = collate([[row] for row in rows], pad_id(self.tokenizer))
+        outputs = [self.outputs(member, batch) for member in self.members]
+        values = torch.stack([self.rewards(*both, batch) for both in zip(self.members, outputs, strict=True)])  # [M, B]
         combined = combine_members(values, self.term)
-        spread = values.std(0, correction=0) if len(values) > 1 else None
+        parts = {"spread": values.std(0, correction=0)} if len(values) > 1 else {}
+        if self.ranges:
+            each = [known.outside(out.feature) for known, out in zip(self.ranges, outputs, strict=True)]
+            parts["outside"] = torch.stack(each).mean(0)
+            combined = combined - self.term.outside * parts["outside"]
         return [
-            Score(value, {"spread": float(spread[i])} if spread is not None else {})
+            Score(value, {name: float(of[i]) for name, of in parts.items()})
             for i, value in enumerate(combined.tolist())
         ]
 
-    def rewards(self, member: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+    def outputs(self, member: PreTrainedModel, batch: Batch) -> Outputs:
+        """What one member is asked for; its hidden states cost nothing more."""
+        names: list[Output] = ["score", "feature"] if self.ranges else ["score"]
+        return self.engine.outputs(Roles(scorer=member), batch, names, micro_tokens=self.micro_tokens)
+
+    def rewards(self, member: PreTrainedModel, out: Outputs, batch: Batch) -> Tensor:
         """One member's normalised reward of each row, [B]."""
-        batch = collate([[row] for row in rows], pad_id(self.tokenizer))
-        out = self.engine.outputs(Roles(scorer=member), batch, ["score"], micro_tokens=self.micro_tokens)
         mean, std = normalisation(member)
         return (reward_of(out.score, batch) - mean) / std
 
-    def _rows(self, rollouts: Sequence[Rollout]) -> list[Row]:
-        """Prompt and answer: the tokens as sampled where they are this model's own, else tokenised anew."""
-        if self.shares_tokens:
-            return [
-                Row(
-                    rollout.prompt_tokens + rollout.tokens, [False] * (len(rollout.prompt_tokens) + len(rollout.tokens))
-                )
-                for rollout in rollouts
-            ]
-        return answered(self.tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
+
+def rows_of(rollouts: Sequence[Rollout], tokenizer: PreTrainedTokenizerBase, *, as_sampled: bool) -> list[Row]:
+    """Prompt and answer of each rollout: the tokens as sampled where they are this tokenizer's, else tokenised anew."""
+    if as_sampled:
+        return [
+            Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts
+        ]
+    return answered(tokenizer, [r.prompt for r in rollouts], [r.text for r in rollouts])
+
+
+def same_tokens(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers write a conversation alike, so that one's tokens are the other's."""
+    return first.get_vocab() == second.get_vocab() and first.chat_template == second.chat_template
 
 
 def combine_members(values: Tensor, term: RewardTerm) -> Tensor:
@@ -79,6 +108,14 @@ def normalisation(model: PreTrainedModel) -> tuple[float, float]:
     return float(config.get("reward_mean", 0.0)), float(config.get("reward_std", 1.0))
 
 
+def as_critic(model: PreTrainedModel) -> None:
+    """Make of a reward model what a critic starts from: values of single tokens, on the scale of the normalised rewards."""
+    with torch.no_grad():
+        score_head(model).weight /= normalisation(model)[1]
+    if pooling(model) != "last":
+        model.config.reward_pooling = "last"
+
+
 def open_reward(
     folders: Sequence[str], term: RewardTerm, engine: Engine, *, micro_tokens: int, where: str,
     tokenizer: PreTrainedTokenizerBase | None = None, beside: PreTrainedModel | None = None,
@@ -93,6 +130,10 @@ def open_reward(
         for folder in folders
     ]
     members = [engine.place(model) for model in loaded]
-    shares = tokenizer is not None and tokenizer.get_vocab() == own.get_vocab()
-    shares = shares and tokenizer is not None and tokenizer.chat_template == own.chat_template
-    return RewardModel(members, own, engine, term, micro_tokens, shares)
+    ranges = [known for folder in folders if (known := load_range(folder))]
+    ranges = ranges if len(ranges) == len(members) else []
+    if term.outside and not ranges:
+        fix = "set training_range = true in its reward stage, or leave outside out"
+        raise ModelError(f"{where}.outside", f"{folders[0]} keeps no training range", fix)
+    shares = tokenizer is not None and same_tokens(tokenizer, own)
+    return RewardModel(members, own, engine, term, micro_tokens, shares, ranges)

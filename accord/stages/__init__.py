@@ -15,7 +15,7 @@ from accord.data.sources import fingerprint
 from accord.engine import Engine, process_count, release
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
-from accord.recipe import AnyStage, Mix, Recipe, Source
+from accord.recipe import AnyStage, Mix, Recipe, Reward, Source
 from accord.recipe_file import dump, parse, references
 from accord.run import RECORDS, Run, digest, folder_digest, locked, write_text
 from accord.stages.check import functions, inspect, read_now
@@ -118,6 +118,9 @@ def with_files(run: Run, stage: AnyStage) -> AnyStage:
     held, mix = getattr(stage, "eval_data", None), getattr(stage, "mix", None)
     if isinstance(held, list):
         changed["eval_data"] = located(held)
+    if isinstance(stage, Reward) and stage.normalise.data:
+        data = located(stage.normalise.data)
+        changed["normalise"] = stage.normalise.model_copy(update={"data": data})
     if isinstance(mix, Mix):
         changed["mix"] = mix.model_copy(update={"data": located(mix.data)})
     return stage.model_copy(update=changed)
@@ -152,7 +155,11 @@ def _shrink(stage: dict[str, object]) -> None:
         mix = cast("dict[str, object]", stage["mix"])
         stage["mix"] = {**mix, "data": [{**s, **few} for s in cast("list[dict[str, object]]", mix["data"])]}
     if "ensemble" in stage:
-        stage |= {"ensemble": 1, "folds": 0}
+        stage |= {"ensemble": 1, "folds": 0, "learning_curve": []}
+    if "normalise" in stage:
+        scale = cast("dict[str, object]", stage["normalise"])
+        shown = cast("list[dict[str, object]]", scale.get("data", []))
+        stage["normalise"] = {**scale, "max_new_tokens": 4} | ({"data": [{**s, **few} for s in shown]} if shown else {})
     if "rollout" in stage:
         rollout = cast("dict[str, int]", stage["rollout"])
         stage["rollout"] = {**rollout, "batch_size": 2 * rollout["group_size"], "max_new_tokens": 4}

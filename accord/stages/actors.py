@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord import lora
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Learner
-from accord.model import Roles, load_config, load_policy, policy_beside, score_head, scorer_beside
+from accord.model import Roles, load_config, load_policy, policy_beside, scorer_beside
 from accord.recipe import Policy, PpoParams, Rewards
 from accord.sampler.local import LocalSampler
 from accord.score import Scorer, combine
-from accord.score.model import normalisation, open_reward
+from accord.score.model import as_critic, open_reward
 from accord.stages.fit import Context
 
 
@@ -73,8 +72,7 @@ def load_critic(
         same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
         path = models[0] if same else path
     critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
-    with torch.no_grad():
-        score_head(critic).weight /= normalisation(critic)[1]
+    as_critic(critic)
     return critic
 
 

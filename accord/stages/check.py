@@ -9,12 +9,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from accord.console import say
-from accord.data import chat, prepare
+from accord.data import chat, judged, prepare
 from accord.data.dropped import Dropped
 from accord.data.records import (
     Example,
     Prompt,
-    Ranking,
     Rating,
     Record,
     Text,
@@ -31,7 +30,8 @@ from accord.errors import DataError, ModelError, RecipeError
 from accord.functions import is_reference, load_function
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
-from accord.recipe import AnyStage, Policy, Preference, Recipe, Source
+from accord.objectives.reward import OBJECTIVES as REWARD_OBJECTIVES
+from accord.recipe import AnyStage, Policy, Preference, Recipe, Reward, Source
 from accord.recipe_file import sources
 from accord.stages.check_models import check_models, models, origin
 from accord.stages.policy import open_objective
@@ -123,21 +123,24 @@ def _check_names(where: str, stage: AnyStage) -> None:
     if isinstance(stage, Preference):
         objective = resolve(stage.objective, OBJECTIVES, f"{where}.objective")
         check_params(objective, dict(stage.params), f"{where}.params")
+    if isinstance(stage, Reward) and is_reference(stage.objective):
+        objective = resolve(stage.objective, REWARD_OBJECTIVES, f"{where}.objective")
+        check_params(objective, dict(stage.params), f"{where}.params")
     if isinstance(stage, Policy):
         open_objective(stage, where)
 
 
 def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
     """The records are of the kind that the stage reads, and the first ones render under its chat template."""
-    mixed = seen.where.endswith(".mix.data")
+    mixed, shown = seen.where.endswith(".mix.data"), seen.where.endswith(".normalise.data")
     rated = isinstance(stage, Preference) and "label" in resolve(stage.objective, OBJECTIVES, "objective").needs
     for record in records:
         if mixed and isinstance(record, Text):
             continue
-        if mixed or stage.kind == "sft":
+        if mixed or shown or stage.kind == "sft":
             as_example(record, seen.where)
-        elif stage.kind == "reward":
-            _ = record if isinstance(record, Ranking) else as_pair(record, seen.where)
+        elif isinstance(stage, Reward):
+            judged.check(record, stage.objective, seen.where, margin=stage.params.get("margin") is True)
         elif isinstance(stage, Preference):
             _check_preference(record, seen.where, stage.objective, rated=rated)
         elif (stage.kind == "pretrain") != isinstance(record, Text):

@@ -12,7 +12,7 @@ from accord.data.tokenizer import load_tokenizer
 from accord.errors import ModelError, RecipeError
 from accord.functions import is_reference
 from accord.model import context_of, has_head, load_config, skeleton
-from accord.recipe import AnyStage, Evaluate, Lora, Policy, Pretrain, Recipe, Select, Shape
+from accord.recipe import AnyStage, Evaluate, Lora, Policy, Pretrain, Recipe, Reward, Select, Shape
 from accord.stages.fit import room_for
 from accord.stages.pretrain import fresh_model
 
@@ -94,6 +94,7 @@ def models(stage: AnyStage) -> list[tuple[str, str]]:
     """The models from outside the run that a stage reads, with their keys."""
     named = [("model", getattr(stage, "model", None)), ("reference", getattr(stage, "reference", None))]
     named += [(f"models.{name}", path) for name, path in getattr(stage, "models", {}).items()]
+    named += [("normalise.policy", stage.normalise.policy)] if isinstance(stage, Reward) else []
     critic = getattr(getattr(stage, "params", None), "critic", "")
     named += [("params.critic", critic if critic not in {"reward", "policy", "trunk"} else "")]
     for key in ("rewards", "eval_rewards"):

@@ -25,6 +25,7 @@ from accord.model import Roles, context_of, has_head, load_config, load_policy, 
 from accord.objectives.likelihood import sft
 from accord.recipe import Source
 from accord.run import write_folder
+from accord.score.training_range import load_range
 
 # What transformers and vLLM read as integer weights with a scale for each output, and activations as they are.
 INT8 = {
@@ -46,7 +47,8 @@ def merged(path: str, folder: Path) -> None:
     tokenizer = load_tokenizer(path, "export")
     scorer = has_head(load_config(path, "export"))
     model = load_scorer(path, tokenizer, "export", seed=None) if scorer else load_policy(path, tokenizer, "export")
-    save_model(model, tokenizer, folder)
+    known = load_range(path)
+    save_model(model, tokenizer, folder, also=known.save if known else None)
 
 
 def quantised(path: str, folder: Path, data: Source | None, engine: Engine) -> list[float]:

@@ -1,67 +1,63 @@
-"""Reward models: an ensemble of scalar heads on pairs or rankings, with held-out or cross-validated accuracy."""
+"""Reward models: an ensemble of scalar heads on judged answers, with held-out or cross-validated accuracy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, compress
+from itertools import compress
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, TypeAlias
 
-import torch
-from pydantic import JsonValue
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from accord import processes
 from accord.console import say
-from accord.data import prepare
-from accord.data.batch import Group, collate
-from accord.data.records import Pair, Ranking, bucket
+from accord.data import judged, prepare
+from accord.data.batch import Group
+from accord.data.judged import Form, Judged, comparisons, form_of
+from accord.data.records import Pair, bucket
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
 from accord.errors import RecipeError
-from accord.estimate import Estimate, mean
 from accord.model import Roles, load_scorer, save_model
-from accord.objectives import Objective
-from accord.objectives.reward import all_pairs, bradley_terry, reward_of
+from accord.objectives import Objective, resolve
+from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
+from accord.stages.learning_curve import learning_curve
+from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
+from accord.stages.reward_scale import measured_on, normalise, rewards, training_range
+
+Kind: TypeAlias = Literal["fold", "share", "member"]
+# Why a fit may have nothing to learn from, and what helps.
+OPTIONS: dict[Kind, tuple[str, str]] = {
+    "fold": ("folds", "fewer folds"), "share": ("learning_curve", "larger shares"), "member": ("disjoint", "fewer members"),
+}  # fmt: skip
+SHARES = 9973  # a prime, so that shares do not line up with `part`, folds and what is held out
 
 
 def run(context: Context, stage: Reward) -> None:
     """Fit `folds` models for the accuracy on unseen prompts, and the members; leaves `model/`, `model-1/`, ..."""
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
-    train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    limits = limits_of(stage, path, context)
-    ranked = any(isinstance(record, Ranking) for record in [*train.records, *(held.records if held else [])])
-    made = prepare.rankings if ranked else prepare.pairs
-    objective = all_pairs if ranked else bradley_terry
-    groups, records = made(train, tokenizer, limits, f"{context.where}.data")
-    held_groups, held_records = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
-    note_data(context, train, len(groups), held, len(held_groups))
-
-    fits = [Fit("fold", k) for k in range(stage.folds)] + [Fit("member", k) for k in range(stage.ensemble)]
+    data = read(context, stage, tokenizer, path)
+    counts: dict[Kind, int] = {"fold": stage.folds, "share": len(stage.learning_curve), "member": stage.ensemble}
+    fits = [Fit(kind, k) for kind, count in counts.items() for k in range(count)]
     for fit in fits:
-        if not any(fit.learns(record, stage) for record in records):
-            option = "folds" if fit.kind == "fold" else "disjoint"
-            said = f"the {len(records)} records of data leave {fit.kind} {fit.number} nothing to learn from"
-            fix = f"every {fit.kind} needs prompts of its own: more data, or fewer {fit.kind}s"
-            raise RecipeError(f"{context.where}.{option}", said, fix)
+        if not any(fit.learns(record, stage) for record in data.records):
+            said = f"the {len(data.records)} records of data leave {fit.kind} {fit.number} nothing to learn from"
+            option, fix = OPTIONS[fit.kind]
+            raise RecipeError(
+                f"{context.where}.{option}", said, f"every {fit.kind} needs prompts of its own: more data, or {fix}"
+            )
 
     def work(fit: Fit) -> None:
-        learnt = [fit.learns(record, stage) for record in records]
-        share = list(compress(groups, learnt))
-        if fit.kind == "member":
-            held_out = held_groups, held_records
-        else:
-            rest = [not yes for yes in learnt]
-            held_out = list(compress(groups, rest)), list(compress(records, rest))
-        fit_one(context, stage, objective, tokenizer, path, share, *held_out, fit)
+        fit_one(context, stage, tokenizer, path, data.of(fit, stage), measured, fit)
 
     missing = processes.once(lambda: [fit for fit in fits if not fit.folder(context).record.get("done")])
+    measured = measured_on(context, stage, tokenizer, path, data.records) if missing else []
     if context.engine.whole:
         if (beside := min(processes.count(), len(missing))) > 1:
             say(f"{context.name:<10} {beside} models beside each other; the progress is that of the first")
@@ -71,14 +67,61 @@ def run(context: Context, stage: Reward) -> None:
             work(fit)
     logs = [(fit.folder(context).path / "metrics.jsonl").read_text(encoding="utf-8") for fit in fits]
     write_text(context.folder.path / "metrics.jsonl", "".join(logs))
-    summarise(context, stage, held_records)
+    summarise(context, stage, data)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one model learns from and is judged by: rows, and the records that they are of."""
+
+    form: Form
+    groups: Sequence[Group]
+    records: Sequence[Judged]
+    held: Sequence[Group]
+    held_records: Sequence[Judged]
+
+    def of(self, fit: Fit, stage: Reward) -> Material:
+        """What a fit has of it; a fold is judged by what it does not learn from."""
+        learnt = [fit.learns(record, stage) for record in self.records]
+        share = replace(self, groups=list(compress(self.groups, learnt)), records=list(compress(self.records, learnt)))
+        if fit.kind != "fold":
+            return share
+        rest = [not yes for yes in learnt]
+        return replace(share, held=list(compress(self.groups, rest)), held_records=list(compress(self.records, rest)))
+
+
+def read(context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str) -> Material:
+    """The stage's data in the form that its objective learns from."""
+    train, held = prepare.load(stage.data, stage.eval_data, context.where)
+    limits = limits_of(stage, path, context)
+    ties = stage.objective == "plackett_luce" or stage.params.get("ties") is True
+    every = [*train.records, *(held.records if held else [])]
+    form = form_of(stage.objective, every, split=stage.split_rankings)
+    groups, records = judged.rows(train, tokenizer, limits, f"{context.where}.data", form=form, ties=ties)
+    held_groups, held_records = [], []
+    if held:  # a tie that has become a pair would be one that nobody can be right about
+        where, decided = f"{context.where}.eval_data", ties and form == "rankings"
+        held_groups, held_records = judged.rows(held, tokenizer, limits, where, form=form, ties=decided)
+    note_data(context, train, len(groups), held, len(held_groups))
+    return Material(form, groups, records, held_groups, held_records)
+
+
+def loss_of(stage: Reward, form: Form, where: str) -> tuple[Objective, dict[str, object]]:
+    """The objective on rows of this form, and its parameters."""
+    params: dict[str, object] = dict(stage.params)
+    if stage.objective != "bradley_terry":
+        return resolve(stage.objective, OBJECTIVES, f"{where}.objective"), params
+    ranked = form == "rankings"
+    foreign = "margin" if ranked else "ties"
+    return all_pairs if ranked else bradley_terry, {name: v for name, v in params.items() if name != foreign}
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One of the models that a stage fits: a member of the ensemble, or a fold of the cross-validation."""
+    """One of the models that a stage fits: a member of the ensemble, a fold of the cross-validation, or a share of the
+    data for the learning curve."""
 
-    kind: Literal["member", "fold"]
+    kind: Kind
     number: int
 
     @property
@@ -90,64 +133,65 @@ class Fit:
         """Its log and its state while the stage is not done; several may be at work at a time."""
         return StageFolder(context.folder.state / self.name)
 
-    def learns(self, record: Pair | Ranking, stage: Reward) -> bool:
-        """Whether it learns from a record: a fold from all but its own share of the prompts, a member from all or its share."""
+    def learns(self, record: Judged, stage: Reward) -> bool:
+        """Whether it learns from a record: a fold from all but its own part of the prompts, a member from all or its part."""
         if self.kind == "fold":
             return bucket(record, stage.folds) != self.number
+        if self.kind == "share":
+            return bucket(record, SHARES) < stage.learning_curve[self.number] * SHARES
         return not stage.disjoint or bucket(record, stage.ensemble) == self.number
 
 
 def fit_one(
-    context: Context,
-    stage: Reward,
-    objective: Objective,
-    tokenizer: PreTrainedTokenizerBase,
-    path: str,
-    groups: Sequence[Group],
-    held: Sequence[Group],
-    held_records: Sequence[Pair | Ranking],
-    fit: Fit,
-) -> None:
-    """Fit one model; leaves its rewards of the held-out pairs beside it."""
+    context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str, data: Material,
+    measured: Sequence[Group], fit: Fit,
+) -> None:  # fmt: skip
+    """Fit one model; leaves its rewards of the held-out answers beside it. `measured` is what its scale is taken from."""
     own = replace(context, folder=fit.folder(context))
     own.folder.path.mkdir(parents=True, exist_ok=True)
-    seed = context.seed + 1000 * fit.number + (500 if fit.kind == "fold" else 0)
+    number = 0 if fit.kind == "share" else fit.number  # a share begins as member 0 does
+    seed = context.seed + 1000 * number + (500 if fit.kind == "fold" else 0)
     seed_all(seed)
     scorer = load_scorer(path, tokenizer, f"{context.where}.model", seed=seed, train=stage.lora)
+    if stage.pooling:
+        scorer.config.reward_pooling = stage.pooling
     roles, pad = Roles(scorer=scorer), pad_id(tokenizer)
-    fit_groups(own, stage, roles, objective, groups, held, pad=pad, seed=seed, tags={fit.kind: fit.number})
-    if held:
-        write_scores(context, stage, roles, held, held_records, pad, fit.name)
+    objective, params = loss_of(stage, data.form, context.where)
+    fit_groups(
+        own, stage, roles, objective, data.groups, data.held, pad=pad, seed=seed, params=params,
+        tags={fit.kind: fit.number},
+    )  # fmt: skip
+    if data.held:
+        write_scores(context, stage, roles, data, pad, fit.name)
     if fit.kind == "member":
-        normalise(context, stage, scorer, roles, groups, pad)
-        save_model(scorer, tokenizer, context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}"))
+        normalise(context, stage, scorer, data.groups, measured, pad)
+        known = training_range(context, stage, scorer, data.groups, data.held, pad) if stage.training_range else None
+        folder = context.folder.path / ("model" if fit.number == 0 else f"model-{fit.number}")
+        save_model(scorer, tokenizer, folder, also=known.save if known else None)
     own.folder.note(done=True)
 
 
-def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Group], pad: int) -> list[float]:
-    """The raw reward of every row of every group, in order."""
-    found: list[float] = []
-    for i in range(0, len(groups), 64):
-        batch = collate(groups[i : i + 64], pad)
-        out = context.engine.outputs(roles, batch, ["score"], micro_tokens=stage.optim.micro_tokens)
-        found += reward_of(out.score, batch).tolist()
-    return found
-
-
-def write_scores(
-    context: Context, stage: Reward, roles: Roles, held: Sequence[Group], records: Sequence[Pair | Ranking], pad: int,
-    name: str,
-) -> None:  # fmt: skip
-    """The rewards of held-out comparisons, a row each, for histograms and for anyone who wants to recount."""
-    values = iter(rewards(context, stage, roles, held, pad))
+def write_scores(context: Context, stage: Reward, roles: Roles, data: Material, pad: int, name: str) -> None:
+    """The rewards of held-out comparisons (and ratings), a row each, for histograms and for anyone who wants to recount."""
+    values = rewards(context, stage, roles, data.held, pad)
     rows: list[dict[str, object]] = []
-    for record, group in zip(records, held, strict=True):
-        found = [next(values) for _ in group]
-        labels = {"source": record.source, "prob": record.prob} if isinstance(record, Pair) else {}
-        for better, worse in comparisons(record):
-            both = {"chosen": found[better], "rejected": found[worse]}
-            rows.append({"fit": name, **both, **labels, "cluster": bucket(record, 2**60)})
+    for found in comparisons(data.held_records):
+        both = {"chosen": values[found.better], "rejected": values[found.worse]}
+        rows.append({"fit": name, **both, **_labels(found.record), "cluster": bucket(found.record, 2**60)})
+    if data.form == "ratings":
+        rated = zip(data.held_records, data.held, values, strict=True)
+        rows += [
+            {"fit": name, "reward": value, "label": group[0].extra["label"], "cluster": bucket(record, 2**60)}
+            for record, group, value in rated
+        ]
     write_text(scores_path(context, name), "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _labels(record: Judged) -> dict[str, object]:
+    if not isinstance(record, Pair):
+        return {}
+    given = {} if record.margin is None else {"margin": record.margin}
+    return {"source": record.source, "prob": record.prob, **given}
 
 
 def scores_path(context: Context, name: str) -> Path:
@@ -155,63 +199,35 @@ def scores_path(context: Context, name: str) -> Path:
     return context.folder.path / ("scores.jsonl" if name == "member-0" else f"scores-{name}.jsonl")
 
 
-def normalise(
-    context: Context, stage: Reward, scorer: PreTrainedModel, roles: Roles, groups: Sequence[Group], pad: int
-) -> None:
-    """Put mean and spread of the rewards of up to 256 training pairs into the configuration: scores come out near (0, 1)."""
-    values = torch.tensor(rewards(context, stage, roles, groups[:256], pad))
-    scorer.config.reward_mean = float(values.mean())
-    scorer.config.reward_std = max(float(values.std(correction=0)), 1e-6)
-
-
-def comparisons(record: Pair | Ranking) -> list[tuple[int, int]]:
-    """The comparisons that a record holds, as (better, worse) places among its rows."""
-    return [(0, 1)] if isinstance(record, Pair) else prepare.compared(record.ranks)
-
-
-def summarise(context: Context, stage: Reward, held: Sequence[Pair | Ranking]) -> None:
-    """Write the accuracies into stage.json, with standard errors clustered by the first user turn.
+def summarise(context: Context, stage: Reward, data: Material) -> None:
+    """Write into stage.json how well held-out judgements are told, with standard errors clustered by the first user turn.
 
     Where held-out comparisons were labelled more than once: how often two labels agree, and the accuracy against one of
     them that a judge without error could reach if labels err alike and independently of each other.
     """
-    result: dict[str, object] = {}
-    if held:
-        members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)]
-        result["accuracy"] = accuracy([_average(rows) for rows in zip(*members, strict=True)])
-        result["members"] = [accuracy(rows) for rows in members]
+    calibrated = data.form != "ratings"  # rewards that were fitted to ratings are no log-odds
+    members = [read_rows(scores_path(context, f"member-{i}")) for i in range(stage.ensemble)] if data.held else []
+    whole = average(members)
+    result = quality(whole, calibrated=calibrated)
+    if whole:
+        result["members"] = [member(rows, calibrated=calibrated) for rows in members]
     if stage.folds:
         folds = [read_rows(scores_path(context, f"fold-{k}")) for k in range(stage.folds)]
-        each = [fold["value"] for rows in folds if (fold := accuracy(rows))]
-        result["folds"] = {**(accuracy([row for rows in folds for row in rows]) or {}), "each": each}
-    if found := agreement(held):
-        result |= {"agreement": found.to_json(), "ceiling": (1 + max(2 * found.value - 1, 0) ** 0.5) / 2}
+        every = accuracy([row for rows in folds for row in rows])
+        each = [found.value for rows in folds if (found := accuracy(rows))]
+        result |= {"folds": {**to_json(every), "each": each}} if every else {}
+    most = None
+    if agreed := agreement(data.held_records):
+        most = ceiling(agreed)
+        result |= {"agreement": to_json(agreed), "ceiling": most.value}
+    if (reached := accuracy(whole)) and (said := suspicion(reached, most)):
+        result["warning"] = said
+    if stage.learning_curve:
+        shares = [Fit("share", k) for k in range(len(stage.learning_curve))]
+        learnt = [(data.of(fit, stage), fit) for fit in [*shares, Fit("member", 0)]]
+        points = [(len(of.records), read_rows(scores_path(context, fit.name))) for of, fit in learnt]
+        result |= learning_curve(points, most)
+    for key in ("warning", "more_labels"):
+        if key in result:
+            say(f"{context.name:<10} {result[key]}")
     context.folder.note(result=result)
-
-
-def agreement(records: Sequence[Pair | Ranking]) -> Estimate | None:
-    """How often two labels of the same comparison agree; None where nothing was labelled twice."""
-    labels: dict[tuple[int, str, str], list[bool]] = {}
-    for record in records:
-        texts = [record.chosen, record.rejected] if isinstance(record, Pair) else record.responses
-        said = {(texts[better], texts[worse]) for better, worse in comparisons(record)}  # a text may stand there twice
-        for better, worse in sorted(said):
-            first, second = sorted((better, worse))
-            labels.setdefault((bucket(record, 2**60), first, second), []).append(better == first)
-    both = [
-        (key[0], float(a == b)) for key, said in labels.items() for a, b in combinations(said, 2) if key[1] != key[2]
-    ]
-    return mean([same for _, same in both], [cluster for cluster, _ in both]) if both else None
-
-
-def accuracy(rows: Sequence[dict[str, JsonValue]]) -> dict[str, float] | None:
-    """The share of pairs whose chosen answer has the higher reward; a tie counts half."""
-    margins = [cast(float, row["chosen"]) - cast(float, row["rejected"]) for row in rows]
-    found = mean([0.5 if m == 0 else float(m > 0) for m in margins], [str(row["cluster"]) for row in rows])
-    return found.to_json() if found else None
-
-
-def _average(rows: tuple[dict[str, JsonValue], ...]) -> dict[str, JsonValue]:
-    """The members' rows of one pair as the ensemble's: the mean reward."""
-    both = {side: sum(cast(float, row[side]) for row in rows) / len(rows) for side in ("chosen", "rejected")}
-    return {**rows[0], **both}
