@@ -357,7 +357,7 @@ RATED = {"prompt": "hello", "response": "hi", "label": True}
     ("row", "settings", "message"),
     [(SOFT, {"objective": "plackett_luce"}, "a Pair does not go with rankings; give rankings, or pairs without prob and"),
      (RATED, {"objective": "best_of_k"}, "a Rating does not go with rankings"),
-     (RANKED, {"objective": "regression"}, "a Ranking is no rating"),
+     (SOFT, {"objective": "regression"}, "a Pair does not go with ratings; give rows with prompt, response and label, or"),
      (RATED, {}, "a Rating is no preference"),
      (PAIR, {"params": {"margin": True}}, "params.margin asks for a margin, and there is a pair without one; give every"),
      (RANKED, {"params": {"margin": True}}, "params.margin asks for a margin, and there is a ranking without one")],
