@@ -40,31 +40,26 @@ def ppo(
     openai/lm-human-preferences. `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0
     while the critic warms up.
     """
-    train = batch.train
-    log_ratio = (out.logp - batch["old_logp"]) * train
-    gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * train
-    value, old = before(out.score), batch["old_value"]
+    log_ratio = (out.logp - batch["old_logp"]) * batch.train
+    gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
+    policy = _policy(
+        out, batch, gain, log_ratio, "token", clip=clip, coef=policy_coef, entropy=entropy * policy_coef,
+        kl=kl * policy_coef, kl_estimator=kl_estimator, kl_level=kl_level,
+    )  # fmt: skip
+    value, old, valued = before(out.score), batch["old_value"], batch["valued"]
     error = (value - batch["return"]).square()
+    off = torch.zeros_like(valued)
     if value_clip > 0:
         near = old + (value - old).clamp(-value_clip, value_clip)
         clamped = (near - batch["return"]).square()
-        off = (((value - old).abs() > value_clip) & (clamped > error) & batch["valued"].bool()).sum()
+        off = ((value - old).abs() > value_clip) & (clamped > error)
         error = torch.maximum(error, clamped)
-    else:
-        off = error.new_zeros(())
-    critic = 0.5 * error * batch["valued"]
-    terms: dict[str, Term] = {
-        "policy/loss": (-gain.sum(), "token", policy_coef),
-        "value/loss": (critic.sum(), "value", value_coef),
-        **_kl(out, batch, kl * policy_coef, kl_estimator, kl_level, "token"),
-        **_entropy(out, entropy * policy_coef),
-    }
-    metrics: dict[str, Sum] = {
-        "policy/entropy": (out.entropy.detach().sum(), "token"),
-        "value/clip_fraction": (off, "value"),
-        **_moved(log_ratio, clip),
-    }
-    return Loss(terms, metrics, _extremes(log_ratio, train))
+    critic = 0.5 * error * valued
+    return Loss(
+        {**policy.terms, "value/loss": (critic.sum(), "value", value_coef)},
+        {**policy.metrics, "value/clip_fraction": ((off * valued).sum(), "value")},
+        policy.extremes,
+    )
 
 
 @objective(outputs=["logp", "entropy"], needs=["old_logp", "ref_logp", "advantage"])
@@ -85,16 +80,18 @@ def rloo(
     """
     log_ratio = ((out.logp - batch["old_logp"]) * batch.train).sum(1)  # [B]
     gain = _clipped(_of_row(batch), log_ratio.exp(), clip)
-    terms: dict[str, Term] = {
-        "policy/loss": (-gain.sum(), "row", 1.0),
-        **_kl(out, batch, kl, kl_estimator, kl_level, "row"),
-        **_entropy(out, entropy),
-    }
-    metrics: dict[str, Sum] = {
-        "policy/entropy": (out.entropy.detach().sum(), "token"),
-        **_moved(log_ratio, clip),
-    }
-    return Loss(terms, metrics, _extremes(log_ratio, batch.train))
+    return _policy(
+        out,
+        batch,
+        gain,
+        log_ratio,
+        "row",
+        clip=clip,
+        entropy=entropy,
+        kl=kl,
+        kl_estimator=kl_estimator,
+        kl_level=kl_level,
+    )
 
 
 @objective(outputs=["logp", "entropy"], needs=["old_logp", "ref_logp", "advantage"])
@@ -124,16 +121,10 @@ def grpo(
         weight = 1 / batch.train.sum(1).clamp(min=1)
     elif length == "constant":
         weight = weight / max_new_tokens
-    terms: dict[str, Term] = {
-        "policy/loss": (-(gain.sum(1) * weight).sum(), unit, 1.0),
-        **_kl(out, batch, kl, kl_estimator, kl_level, unit, weight),
-        **_entropy(out, entropy),
-    }
-    metrics: dict[str, Sum] = {
-        "policy/entropy": (out.entropy.detach().sum(), "token"),
-        **_moved(log_ratio, clip),
-    }
-    return Loss(terms, metrics, _extremes(log_ratio, batch.train))
+    return _policy(
+        out, batch, gain.sum(1) * weight, log_ratio, unit, clip=clip, weight=weight, entropy=entropy, kl=kl,
+        kl_estimator=kl_estimator, kl_level=kl_level,
+    )  # fmt: skip
 
 
 @objective(outputs=["logp", "entropy"], needs=["old_logp", "ref_logp", "advantage"])
@@ -152,16 +143,9 @@ def reinforce(
     """
     log_ratio = ((out.logp - batch["old_logp"]) * batch.train).sum(1)  # [B]
     gain = _of_row(batch) * out.logp.sum(1)
-    terms: dict[str, Term] = {
-        "policy/loss": (-gain.sum(), "row", 1.0),
-        **_kl(out, batch, kl, kl_estimator, kl_level, "row"),
-        **_entropy(out, entropy),
-    }
-    metrics: dict[str, Sum] = {
-        "policy/entropy": (out.entropy.detach().sum(), "token"),
-        **_moved(log_ratio),
-    }
-    return Loss(terms, metrics, _extremes(log_ratio, batch.train))
+    return _policy(
+        out, batch, gain, log_ratio, "row", entropy=entropy, kl=kl, kl_estimator=kl_estimator, kl_level=kl_level
+    )
 
 
 OBJECTIVES: dict[str, Objective] = {"ppo": ppo, "rloo": rloo, "grpo": grpo, "reinforce": reinforce}
@@ -180,30 +164,29 @@ def _of_row(batch: Batch) -> Tensor:
     return batch["advantage"].sum(1) / batch.train.sum(1).clamp(min=1)
 
 
-def _kl(
-    out: Outputs,
-    batch: Batch,
-    coef: float,
-    estimator: Estimator,
-    level: Level,
-    unit: Unit,
-    weight: Tensor | None = None,
-) -> dict[str, Term]:
-    """KL from the reference as a term of the loss, of each token or of the whole answer; nothing where it weighs nothing.
+def _policy(
+    out: Outputs, batch: Batch, gain: Tensor, log_ratio: Tensor, unit: Unit, *, clip: float | None = None,
+    coef: float = 1.0, entropy: float, kl: float, kl_estimator: Estimator, kl_level: Level, weight: Tensor | None = None,
+) -> Loss:  # fmt: skip
+    """What all have: `gain` made large, the terms of KL and entropy where they weigh anything, and how far the policy moved."""
+    terms: dict[str, Term] = {"policy/loss": (-gain.sum(), unit, coef)}
+    if kl:
+        distance = _kl(out, batch, kl_estimator, kl_level)
+        terms["kl/loss"] = ((distance if weight is None else distance * weight).sum(), unit, kl)
+    if entropy:
+        terms["entropy/loss"] = (-out.entropy.sum(), "token", entropy)
+    metrics: dict[str, Sum] = {"policy/entropy": (out.entropy.detach().sum(), "token"), **_moved(log_ratio, clip)}
+    return Loss(terms, metrics, _extremes(log_ratio, batch.train))
+
+
+def _kl(out: Outputs, batch: Batch, estimator: Estimator, level: Level) -> Tensor:
+    """KL of each answer from the reference, [B], estimated token by token or for the answer as a whole.
 
     Only at the level of the answer is the gradient of k2 that of the KL: of single tokens it leaves out what a token does to
     the KL of those after it.
     """
-    if coef == 0:
-        return {}
     log_ratio = (out.logp - batch["ref_logp"]) * batch.train
-    found = estimate(log_ratio if level == "token" else log_ratio.sum(1, keepdim=True), estimator).sum(1)  # [B]
-    return {"kl/loss": ((found if weight is None else found * weight).sum(), unit, coef)}
-
-
-def _entropy(out: Outputs, coef: float) -> dict[str, Term]:
-    """Entropy as a bonus; needs it with its gradient."""
-    return {"entropy/loss": (-out.entropy.sum(), "token", coef)} if coef else {}
+    return estimate(log_ratio if level == "token" else log_ratio.sum(1, keepdim=True), estimator).sum(1)
 
 
 def _moved(log_ratio: Tensor, clip: float | None = None) -> dict[str, Sum]:
