@@ -181,6 +181,13 @@ def test_an_objective_on_rated_answers(here: Path, accord: Accord) -> None:  # n
     assert begins(here, "prefer")["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_an_objective_of_a_reward_model(here: Path, accord: Accord) -> None:  # noqa: F811
+    follow(parts_of("your-own.md")["reward: on pairs"], here, accord)
+    first = {name: value for name, value in begins(here, "judge").items() if isinstance(value, float)}
+    assert first["eval/short"] == 1  # a new head tells no two answers that far apart
+    assert first["eval/loss"] == pytest.approx(2 - first["eval/margin"], abs=1e-5)
+
+
 def test_an_objective_of_a_policy(here: Path, accord: Accord) -> None:  # noqa: F811
     follow(parts_of("your-own.md")["policy"], here, accord)
     first = {name: value for name, value in begins(here, "improve").items() if isinstance(value, float)}

@@ -21,6 +21,7 @@ class RewardTerm(Section):
     """One part of the reward. A bare number stands for its weight."""
 
     weight: float = 1.0
+    """What its value counts for in the sum of all parts."""
     combine: Literal["mean", "min", "uwo"] = "mean"
     """How the members of an ensemble become one value; `uwo` is mean - penalty * variance (Coste et al. 2023)."""
     penalty: float = Field(default=0.5, ge=0)
