@@ -23,6 +23,7 @@ from accord.objectives.policy import OBJECTIVES, before
 from accord.objectives.preference import dpo
 from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams, RlooParams
 from accord.stages.credit import assign
+from accord.stages.policy import steered
 
 V, T = 3, 3
 ANSWERS = torch.tensor(list(itertools.product(range(V), repeat=T)))  # [27, T]
@@ -74,13 +75,16 @@ def framed(values: Tensor) -> Tensor:
 
 
 def optimise(
-    objective: Objective, params: PolicyParams, *, group: int, groups: int = 128, steps: int = 300, lr: float = 0.1
-) -> Tensor:
-    """Train a table from the reference; returns its probabilities, [27]. The rate falls to 0 in equal steps."""
+    objective: Objective, params: PolicyParams, *, group: int, groups: int = 128, steps: int = 300, lr: float = 0.1,
+    seen: list[float] | None = None,
+) -> Tensor:  # fmt: skip
+    """Train a table from the reference; returns its probabilities, [27]. The rate falls to 0 in equal steps.
+
+    `seen` collects the KL of every batch, in nats.
+    """
     table = REFERENCE.clone().requires_grad_()
-    values = torch.zeros(
-        len(REFERENCE) + 1, dtype=torch.float64, requires_grad=True
-    )  # the last one follows whole answers
+    values = torch.zeros(len(REFERENCE) + 1, dtype=torch.float64, requires_grad=True)  # the last follows whole answers
+    beta = params.kl
     optimizer = torch.optim.Adam([{"params": [table]}, {"params": [values]}], lr=lr)
     draw = torch.Generator().manual_seed(7)
     owner = torch.arange(groups).repeat_interleave(group)
@@ -89,9 +93,7 @@ def optimise(
             chosen = torch.multinomial(probabilities(table), group * groups, replacement=True, generator=draw)
             answers = ANSWERS[chosen]
         train = framed(torch.ones_like(answers)).bool()
-        at = torch.cat(
-            [places(answers), torch.full((len(answers), 1), len(REFERENCE))], 1
-        )  # [B, 1 + T], after each token
+        at = torch.cat([places(answers), torch.full((len(answers), 1), len(REFERENCE))], 1)  # [B, 1 + T]
 
         def outputs(answers: Tensor = answers, at: Tensor = at) -> Outputs:
             logp = framed(logp_of(table, answers))
@@ -106,11 +108,15 @@ def optimise(
                 "old_value": before(out.score) * train,
             }
             batch = Batch(framed(answers), torch.ones_like(train), train, torch.arange(len(answers)), columns)
-            batch.extra |= assign(batch, REWARD[chosen], owner, params, beta=params.kl)
-        in_loss = {"kl": params.kl} if params.kl_in == "loss" else {}
+            batch.extra |= assign(batch, REWARD[chosen], owner, params, beta=beta)
+            kl = float((columns["old_logp"] - columns["ref_logp"]).sum(1).mean())
+        in_loss = {"kl": beta} if params.kl_in == "loss" else {}
         settings = {"kl_estimator": params.kl_estimator, "kl_level": params.kl_level, **in_loss}
         settings |= {"length": params.length, "max_new_tokens": T} if isinstance(params, GrpoParams) else {}
         settings |= {"value_coef": 1.0, "value_clip": 0.0} if isinstance(params, PpoParams) else {}
+        if seen is not None:
+            seen.append(kl)
+        beta = steered(beta, kl, params, rollouts=len(answers), done=(step + 1) / steps)
         for part in optimizer.param_groups:
             part["lr"] = lr * (1 - step / steps)
         for _ in range(params.epochs):
@@ -144,6 +150,22 @@ def test_the_optimum_is_reached(name: str, beta: float) -> None:
     gap = (worth(best, beta) - worth(found, beta)) / (worth(best, beta) - worth(start, beta))
     assert divergence(best, found) < 0.02
     assert gap < 0.01
+
+
+@pytest.mark.parametrize(
+    ("target", "how"),
+    [
+        (0.5, {"kl_control": "adaptive", "kl_horizon": 5120}),
+        (1.0, {"kl_control": "adaptive", "kl_horizon": 5120}),
+        (0.5, {"kl_control": "constraint", "kl_rate": 0.2}),
+    ],
+)
+def test_the_kl_holds_its_target(target: float, how: dict[str, object]) -> None:
+    """Over the last third of 150 updates within 10 %, with a horizon of ten updates; no weight is right from the start."""
+    seen: list[float] = []
+    params = PpoParams.model_validate({"kl": 0.3, "kl_target": target, "whiten": False, **how})
+    optimise(OBJECTIVES["ppo"], params, group=1, groups=512, steps=150, lr=0.1, seen=seen)
+    assert np.mean(seen[-50:]) == pytest.approx(target, rel=0.1)
 
 
 # ------------------------------------------------------------------------- fixed points of their own (docs/methods/kl.md)
