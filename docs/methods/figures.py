@@ -7,6 +7,7 @@ recipes/kwise.toml `kwise.svg`.
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -66,7 +67,8 @@ def parts(run: Path, series: list[Series]) -> None:
 def adaptive(run: Path) -> None:
     """KL and its weight under the controller; the band is 10 % around the target."""
     rows = read_rows(run / "adaptive" / "metrics.jsonl")
-    target = 2.0  # recipes/behaviours.toml
+    recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
+    target = recipe["stage"]["adaptive"]["params"]["kl_target"]
     _, (top, bottom) = plt.subplots(2, 1, figsize=(6.4, 4.4), sharex=True, layout="constrained", height_ratios=(2, 1))
     steps, kl = column(rows, "kl/mean")
     top.axhspan(0.9 * target, 1.1 * target, color="#0067a5", alpha=0.1, linewidth=0)
@@ -85,10 +87,9 @@ def adaptive(run: Path) -> None:
 def noise(series: list[Series]) -> None:
     """Best of n: what the reward model thinks, and what is true, by the labels that it learnt from."""
     _, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    for ax, kind, words in zip(axes, ("best_of_n", "rl"), ("best of n", "PPO without a KL penalty"), strict=True):
-        over_kl(ax, series, "gold", kind)
-        ax.set_title(words, loc="left", fontsize=11)
-        ax.set_ylabel("gold")
+    for ax, key, words in zip(axes, ("proxy", "gold"), ("what the reward model thinks", "gold"), strict=True):
+        over_kl(ax, series, key, "best_of_n")
+        ax.set_ylabel(words)
     axes[0].legend(title="labels by")
     save("noise")
 
