@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
 import torch
-from test_objectives import CONFIGS, pair_batch, policy_of, ragged, sums_of, trainer
+from test_objectives import CONFIGS, pair_batch, policy_of, ragged, sums_of
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -21,7 +22,15 @@ from accord.objectives.preference import OBJECTIVES
 from accord.stages.preference import with_baseline
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
 ORDER = torch.tensor([0, 2, 4, 6, 8, 1, 3, 5, 7, 9])  # TRL has the chosen rows first
+
+
+def trainer(model: PreTrainedModel, **settings: object) -> SimpleNamespace:
+    """What TRL's loss reads of its trainer, for one process in evaluation."""
+    alone = SimpleNamespace(device=torch.device("cpu"), gather=lambda x: x, gather_for_metrics=lambda x: x)
+    metrics = {"eval": defaultdict(list)}
+    return SimpleNamespace(model=model, accelerator=alone, _metrics=metrics, _total_train_tokens=0, **settings)
 
 
 def model() -> PreTrainedModel:
