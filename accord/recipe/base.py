@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -51,6 +52,17 @@ def one_of(what: str, given: str, known: list[str], more: str = "") -> None:
     """ValueError, for pydantic, unless `given` is known."""
     if given not in known:
         raise ValueError("; ".join(unknown(what, given, known, more)))
+
+
+def objective_in(known: Collection[str]) -> AfterValidator:
+    """The name of an objective that is known, or a function of the user's."""
+
+    def check(objective: str) -> str:
+        if ".py:" not in objective:
+            one_of("objective", objective, list(known), 'or a function of yours, "file.py:fn"')
+        return objective
+
+    return AfterValidator(check)
 
 
 def as_table(key: str) -> BeforeValidator:

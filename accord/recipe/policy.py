@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, JsonValue, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from accord.recipe.base import Positive, Section, Table, as_table, one_of
+from accord.recipe.base import Positive, Section, Table, as_table, objective_in
 from accord.recipe.policy_params import PARAMS, PRESETS, OwnParams, PolicyParams, PpoParams
 from accord.recipe.training import Lora, Optim, Sources, Trained
 
@@ -68,7 +68,7 @@ class Policy(Trained):
     """Reinforcement learning on sampled answers."""
 
     kind: Literal["policy"] = "policy"
-    objective: str = "ppo"
+    objective: Annotated[str, objective_in(PARAMS)] = "ppo"
     """`ppo`, `rloo`, `grpo`, `reinforce`, or a function of yours, `my_loss.py:my_loss`."""
     rewards: Rewards = Field(min_length=1)
     """What is optimised: reward models (`@reward`, folders) and functions (`file.py:fn`), with weights."""
@@ -96,13 +96,6 @@ class Policy(Trained):
         if not isinstance(name, str) or name not in PRESETS:
             return given
         return given | {key: _filled(given.get(key), table) for key, table in PRESETS[name].items()}
-
-    @field_validator("objective")
-    @classmethod
-    def _known(cls, objective: str) -> str:
-        if ".py:" not in objective:
-            one_of("objective", objective, list(PARAMS), 'or a function of yours, "file.py:fn"')
-        return objective
 
     @field_validator("params", mode="before")
     @classmethod

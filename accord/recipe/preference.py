@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from accord.recipe.base import Section, Table, one_of
+from accord.recipe.base import Section, Table, objective_in
 from accord.recipe.training import Optim, Trained
 
 
@@ -107,7 +107,7 @@ class Preference(Trained):
     """Preference optimisation without a reward model."""
 
     kind: Literal["preference"] = "preference"
-    objective: str = "dpo"
+    objective: Annotated[str, objective_in(PREFERENCE_PARAMS)] = "dpo"
     """`dpo`, `hinge`, `ipo`, `cdpo`, `robust`, `simpo`, `orpo` on pairs; `kto` on rated answers, where a pair counts as a good
     and a bad one; or a function of yours, `my_loss.py:my_loss`."""
     params: Table = Field(default={}, validate_default=True)
@@ -115,13 +115,6 @@ class Preference(Trained):
     reference: str | None = None
     """The frozen reference; unset means `model` as it enters the stage. `simpo` and `orpo` have none."""
     optim: PreferenceOptim = PreferenceOptim()
-
-    @field_validator("objective")
-    @classmethod
-    def _known(cls, objective: str) -> str:
-        if ".py:" not in objective:
-            one_of("objective", objective, list(PREFERENCE_PARAMS), 'or a function of yours, "file.py:fn"')
-        return objective
 
     @field_validator("params")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from accord.recipe.base import Fraction, Positive, Section, Table, as_table, one_of
+from accord.recipe.base import Fraction, Positive, Section, Table, as_table, objective_in
 from accord.recipe.training import Optim, Sources, Trained
 
 
@@ -63,7 +63,7 @@ class Reward(Trained):
     """A reward model: language model with a scalar head, by default Bradley-Terry on pairs or rankings."""
 
     kind: Literal["reward"] = "reward"
-    objective: str = "bradley_terry"
+    objective: Annotated[str, objective_in(REWARD_PARAMS)] = "bradley_terry"
     """`bradley_terry` (pairs, or every comparison of a ranking), `plackett_luce` (rankings as successive choices),
     `best_of_k` (the best answer of a ranking against all), `regression` (ratings), or a function, `my_loss.py:my_loss`."""
     params: Table = Field(default={}, validate_default=True)
@@ -89,13 +89,6 @@ class Reward(Trained):
     learning_curve: list[Fraction] = []
     """Shares of `data`, each within the next, that further fits learn from and are judged by on `eval_data`, to see what
     more labels would bring: `[0.125, 0.25, 0.5]`. They take `optim` as it is: passes shrink with the data, `steps` do not."""
-
-    @field_validator("objective")
-    @classmethod
-    def _known(cls, objective: str) -> str:
-        if ".py:" not in objective:
-            one_of("objective", objective, list(REWARD_PARAMS), 'or a function of yours, "file.py:fn"')
-        return objective
 
     @field_validator("params")
     @classmethod

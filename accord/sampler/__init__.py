@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from accord.data.batch import Batch, Row, collate
+from accord.data.prepare import Asked
 from accord.data.records import Message, Meta
 
 
@@ -34,6 +35,15 @@ class Ask:
     number: int
     group: int = 0
     meta: Meta = field(default_factory=dict)
+
+
+def asks_of(asked: Sequence[Asked], *, each: int = 1, start: int = 0) -> list[Ask]:
+    """`each` answers to every prompt, those to one prompt next to each other and in one group; numbers go on from `start`."""
+    return [
+        Ask(prompt=a.prompt, tokens=a.tokens, number=start + i * each + k, group=i, meta=a.meta)
+        for i, a in enumerate(asked)
+        for k in range(each)
+    ]
 
 
 class Sampler(Protocol):

@@ -23,7 +23,7 @@ from accord.model import load_policy
 from accord.objectives.kl import best_of_n as kl_of_best
 from accord.recipe import Evaluate, Policy
 from accord.run import write_json
-from accord.sampler import Ask, Rollout, as_batch
+from accord.sampler import Rollout, as_batch, asks_of
 from accord.sampler.local import LocalSampler
 from accord.score import Scorer
 from accord.stages.actors import open_rewards
@@ -110,11 +110,7 @@ def sampled(
     asked: Sequence[Asked], count: int,
 ) -> list[Rollout]:  # fmt: skip
     """`count` answers of the model at `path` to each prompt, those of one prompt next to each other."""
-    asks = [
-        Ask(prompt=a.prompt, tokens=a.tokens, number=i * count + k, group=i, meta=a.meta)
-        for i, a in enumerate(asked)
-        for k in range(count)
-    ]
+    asks = asks_of(asked, each=count)
     sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
     return context.engine.generate(
         sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=1.0, seed=context.seed + 3

@@ -18,7 +18,7 @@ from accord.estimate import Estimate, mean, ratio
 from accord.model import Roles, context_of, load_config, load_policy
 from accord.recipe import Evaluate
 from accord.run import append, remove, write_json
-from accord.sampler import Ask, Rollout, as_batch
+from accord.sampler import Rollout, as_batch, asks_of
 from accord.sampler.local import LocalSampler
 from accord.score import Score
 from accord.stages.actors import open_rewards
@@ -96,7 +96,7 @@ def answer(context: Context, stage: Evaluate, subject: Subject, suite: Suite, ro
     """One answer to every prompt of a suite, scored."""
     loaded = prepare.Loaded(list(suite.records))
     asked: list[Asked] = prepare.prompts(loaded, subject.tokenizer, room=room, where=context.where)
-    asks = [Ask(prompt=a.prompt, tokens=a.tokens, number=i, group=i, meta=a.meta) for i, a in enumerate(asked)]
+    asks = asks_of(asked)
     sampler = LocalSampler(subject.model, subject.tokenizer, stop_ids(subject.tokenizer, subject.path))
     rollouts = context.engine.generate(
         sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2

@@ -28,7 +28,7 @@ from accord.objectives.kl import adapted, multiplied, scheduled
 from accord.objectives.likelihood import sft
 from accord.objectives.policy import OBJECTIVES
 from accord.recipe import Policy, PolicyParams, PpoParams
-from accord.sampler import Ask, Rollout, as_batch
+from accord.sampler import Rollout, as_batch, asks_of
 from accord.score import Score
 from accord.stages.actors import Actors, load_actors
 from accord.stages.credit import Moments, credit
@@ -136,12 +136,8 @@ def rollout_steps(
     for index in prompts:
         # 1. Sample. The number of an answer, with the seed, decides its noise.
         clock = [time.perf_counter()]
-        number = progress.step * rollout.batch_size
-        asks = [
-            Ask(prompt=a.prompt, tokens=a.tokens, number=number + i * rollout.group_size + k, group=i, meta=a.meta)
-            for i, a in enumerate(asked[j] for j in index)
-            for k in range(rollout.group_size)
-        ]
+        chosen = [asked[j] for j in index]
+        asks = asks_of(chosen, each=rollout.group_size, start=progress.step * rollout.batch_size)
         rollouts = context.engine.generate(
             actors.sampler, asks, max_new_tokens=rollout.max_new_tokens, temperature=rollout.temperature,
             seed=context.seed, version=progress.step,
@@ -205,9 +201,8 @@ def steered(beta: float, kl: float, params: PolicyParams, *, rollouts: int, done
 
 def held_out(context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked]) -> dict[str, float]:
     """Reward, exact KL, length and finish of sampled answers to the held-out prompts (the same noise at every step)."""
-    asks = [Ask(prompt=a.prompt, tokens=a.tokens, number=i, group=i, meta=a.meta) for i, a in enumerate(asked)]
     rollouts = context.engine.generate(
-        actors.sampler, asks, max_new_tokens=stage.rollout.max_new_tokens, temperature=stage.rollout.temperature,
+        actors.sampler, asks_of(asked), max_new_tokens=stage.rollout.max_new_tokens, temperature=stage.rollout.temperature,
         seed=context.seed + 1,
     )  # fmt: skip
     reward = mean([score.value for score in actors.judge(rollouts)])

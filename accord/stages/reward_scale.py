@@ -18,14 +18,14 @@ from accord.data.prepare import Limits, Loaded
 from accord.data.records import Record, as_example
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.errors import RecipeError
-from accord.model import Roles, context_of, has_head, load_config, load_policy
+from accord.model import Roles, context_of, load_config, load_policy
 from accord.objectives.reward import reward_of
 from accord.recipe import Reward
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.score.model import rows_of, same_tokens
 from accord.score.training_range import TrainingRange, fit_range
-from accord.stages.fit import Context, limits_of, say_kept
+from accord.stages.fit import Context, limits_of, room_for, say_kept
 
 MEASURED = 256  # groups of rows, as in openai/lm-human-preferences
 RANGED = 1024  # the same, for a covariance
@@ -88,13 +88,9 @@ def samples(
     section 2, https://arxiv.org/abs/1909.08593)."""
     said, where = stage.normalise, f"{context.where}.normalise"
     path = context.path(said.policy or stage.model)
-    config = load_config(path, f"{where}.policy")
-    if has_head(config):
-        raise RecipeError(f"{where}.policy", f"{path} is a reward model and cannot answer", "give a policy")
     own = load_tokenizer(path, f"{where}.policy")
-    room = min(limits.max_tokens, context_of(config)) - said.max_new_tokens
-    if room < 1:
-        raise RecipeError(f"{where}.max_new_tokens", "leaves no room for a prompt in the model's context")
+    longest = min(limits.max_tokens, context_of(load_config(path, f"{where}.policy")))
+    room = room_for(said.max_new_tokens, longest, f"{where}.max_new_tokens")
     asked = spread_out(prepare.prompts(Loaded(list(records)), own, room=room, where=f"{context.where}.data"), MEASURED)
     each = math.ceil(MEASURED / len(asked))
     asks = [

@@ -20,7 +20,7 @@ from accord.model import context_of, load_config, load_policy
 from accord.objectives.kl import best_of_n
 from accord.recipe import Select
 from accord.run import RECORDS, append, read_rows, write_text
-from accord.sampler import Ask, Rollout
+from accord.sampler import Rollout, asks_of
 from accord.sampler.local import LocalSampler
 from accord.stages.actors import open_rewards
 from accord.stages.fit import Context, note_data, room_for
@@ -67,11 +67,7 @@ def answer(
     line = Line(context.name, len(asked))
     while done < len(asked):
         chunk = asked[done : done + CHUNK]
-        asks = [
-            Ask(prompt=a.prompt, tokens=a.tokens, number=(done + i) * stage.n + k, group=i, meta=a.meta)
-            for i, a in enumerate(chunk)
-            for k in range(stage.n)
-        ]
+        asks = asks_of(chunk, each=stage.n, start=done * stage.n)
         rollouts = context.engine.generate(
             sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=stage.sampling.temperature,
             seed=context.seed,
