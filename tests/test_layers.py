@@ -20,7 +20,7 @@ LAYERS = [
     {"suites", "demo", "score"},
     {"engine", "health", "sampler"},
     {"objectives"},
-    {"model", "lora"},
+    {"model", "lora", "attention"},
     {"data"},
     {"run", "console", "track", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},
