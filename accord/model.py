@@ -21,18 +21,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from accord import lora
+from accord import attention, logits, lora
 from accord.data.batch import Batch
 from accord.data.files import first_line
-from accord.data.shared import Shared, share
+from accord.data.packed import pack
 from accord.data.tokenizer import unreadable
 from accord.errors import EngineError, ModelError, out_of_memory
 from accord.lora import Adapter
 from accord.recipe import Lora
 from accord.run import write_folder
-
-# Architectures that attend by the mask and place by the positions given: tests/test_shared.py holds each to its plain rows.
-SHARING = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
@@ -105,50 +102,65 @@ class Roles(nn.Module):
         return {name: found[name] for name in outputs if name in found}
 
 
+def train_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """What the LM head of a known architecture reads where the train tokens are predicted, [N, hidden]."""
+    packed = pack(batch)
+    kept: list[Tensor] = []
+    with _kept(cast(nn.Module, model.base_model), kept):
+        model(**attention.laid_out(packed.tokens, packed.positions, attention.Apart(packed)), logits_to_keep=1)
+    return packed.pick(kept[0], _before(batch.train))
+
+
 def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits, divided by the temperature, of the distributions that the train tokens were drawn from: [N, V] float32.
 
-    The LM head runs at those N positions only. A hook narrows its input, so whatever a model does to its logits
-    (scaling, soft-capping) stays as it is.
+    For any architecture. The LM head runs at those N positions only. A hook narrows its input, so whatever a model does to
+    its logits (scaling, soft-capping) stays as it is.
     """
-    before = torch.zeros_like(batch.train)
-    before[:, :-1] = batch.train[:, 1:]
+    before = _before(batch.train)
     head = cast(nn.Module, model.get_output_embeddings())
-    shared = shared_of(model, batch)
 
     def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        picked = shared.pick(inputs[0], before) if shared else inputs[0][before]
-        return (picked[None], *inputs[1:])
+        return (inputs[0][before][None], *inputs[1:])
 
     handle = head.register_forward_pre_hook(narrow)
     try:
-        logits = model(**inputs_of(model, batch, shared), use_cache=False).logits[0]
+        found = model(**inputs_of(batch), use_cache=False).logits[0]
     finally:
         handle.remove()
-    logits = logits.float()
-    return logits / batch.temperature if batch.temperature != 1.0 else logits
+    found = found.float()
+    return found / batch.temperature if batch.temperature != 1.0 else found
 
 
 def token_outputs(
     model: PreTrainedModel, batch: Batch, *, entropy: bool, entropy_grad: bool = False
 ) -> dict[str, Tensor]:
     """`logp` and, if asked for, `entropy`, each [B, T]; of the entropy a gradient only with `entropy_grad`."""
-    everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
-    picked = everything.gather(1, batch.tokens[batch.train][:, None])[:, 0]
-    found = {"logp": _scatter(picked, batch)}
+    targets = batch.tokens[batch.train]
+    if packs(model):
+        head = cast(nn.Module, model.get_output_embeddings())
+        logp, spread, _ = logits.token_outputs(train_hidden(model, batch), head, targets, temperature=batch.temperature)
+    else:
+        everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
+        logp = everything.gather(1, targets[:, None])[:, 0]
+        spread = -(everything.exp() * everything).sum(1) if entropy else logp
+    found = {"logp": _scatter(logp, batch)}
     if entropy:
-        with nullcontext() if entropy_grad else torch.no_grad():
-            found["entropy"] = _scatter(-(everything.exp() * everything).sum(1), batch)
+        found["entropy"] = _scatter(spread if entropy_grad else spread.detach(), batch)
     return found
 
 
 def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -> Tensor:
     """KL(model || reference) of each train token's distribution, [B, T]: the exact sum over the vocabulary, in nats."""
-    ours = torch.log_softmax(train_logits(model, batch), dim=-1)
-    theirs = torch.log_softmax(train_logits(reference, batch), dim=-1)
-    shared = min(ours.shape[1], theirs.shape[1])  # a pad row may have been added to one of the two
-    ours, theirs = ours[:, :shared], theirs[:, :shared]
-    return _scatter((ours.exp() * (ours - theirs)).sum(1), batch)
+    if packs(model) and packs(reference):
+        ours, theirs = (
+            (train_hidden(each, batch), cast(nn.Module, each.get_output_embeddings())) for each in (model, reference)
+        )
+        return _scatter(logits.kl(ours, theirs, temperature=batch.temperature), batch)
+    p, q = (torch.log_softmax(train_logits(each, batch), dim=-1) for each in (model, reference))
+    shared = min(p.shape[1], q.shape[1])  # a pad row may have been added to one of the two
+    p, q = p[:, :shared], q[:, :shared]
+    return _scatter((p.exp() * (p - q)).sum(1), batch)
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -164,18 +176,19 @@ def scorer_outputs(
 
     Plain transformers runs the head for one token only; a hook keeps what it reads of all.
     """
-    kept: list[Tensor] = []
-    shared = shared_of(model, batch)
+    packed = pack(batch) if packs(model) else None
     if hidden is None:
+        kept: list[Tensor] = []
+        layout = packed and attention.laid_out(packed.tokens, packed.positions, attention.Apart(packed))
         with _kept(cast(nn.Module, model.base_model), kept):
-            model(**inputs_of(model, batch, shared), use_cache=False)
+            model(**(layout or {**inputs_of(batch), "use_cache": False}))
         hidden = kept[0]
     scores = score_head(model)(hidden)[..., 0].float()
-    scores = shared.rows(scores) if shared else scores
+    scores = packed.rows(scores) if packed else scores
     found = {"score": running_mean(scores, batch.train) if pooling(model) == "mean" else scores}
     if feature:
         last = torch.zeros_like(batch.attend).scatter_(1, batch.last()[:, None], True)
-        found["feature"] = (shared.pick(hidden, last) if shared else hidden[last]).float()
+        found["feature"] = (packed.pick(hidden, last) if packed else hidden[last]).float()
     return found
 
 
@@ -213,17 +226,19 @@ def _scatter(values: Tensor, batch: Batch) -> Tensor:
     return values.new_zeros(batch.train.shape).masked_scatter(batch.train, values)
 
 
-def inputs_of(model: PreTrainedModel, batch: Batch, shared: Shared | None) -> dict[str, Tensor]:
+def _before(train: Tensor) -> Tensor:
+    """The places from which the train tokens are predicted, [B, T] bool."""
+    found = torch.zeros_like(train)
+    found[:, :-1] = train[:, 1:]
+    return found
+
+
+def inputs_of(batch: Batch) -> dict[str, Tensor]:
     """Keyword arguments of a transformers forward pass.
 
     Padding on the right needs neither mask nor positions under causal attention, and attention without a mask is
     faster; padding on the left needs both.
     """
-    if shared:
-        sees = shared.sees
-        if model.config._attn_implementation == "eager":  # which adds its mask
-            sees = torch.zeros(sees.shape).masked_fill(~sees, torch.finfo(torch.float32).min)
-        return {"input_ids": shared.tokens, "attention_mask": sees, "position_ids": shared.positions}
     if not batch.left_padded:
         return {"input_ids": batch.tokens}
     return {
@@ -233,14 +248,9 @@ def inputs_of(model: PreTrainedModel, batch: Batch, shared: Shared | None) -> di
     }
 
 
-def shared_of(model: PreTrainedModel, batch: Batch) -> Shared | None:
-    """The batch with common beginnings read once, where the model's attention takes any mask and it was found faster."""
-    config = model.config
-    window = getattr(config, "sliding_window", None)
-    fits = config.model_type in SHARING and config._attn_implementation in {"eager", "sdpa"}
-    if not fits or batch.tokens.device.type != "cpu" or (window and window < batch.tokens.shape[1]):
-        return None
-    return share(batch)
+def packs(model: PreTrainedModel) -> bool:
+    """Whether a model reads tokens without padding."""
+    return model.config._attn_implementation == attention.NAME
 
 
 # ------------------------------------------------------------------------------------------------------ open and save
@@ -398,9 +408,10 @@ def scorer_beside(
 
 
 def _attention(config: PretrainedConfig) -> str | None:
-    """Plain attention for short contexts on a CPU, where the fused kernel's backward pass takes twice as long; else the
-    model's own choice."""
-    return "eager" if not torch.accelerator.is_available() and context_of(config) <= 256 else None
+    """Accord's own attention where that computes what the architecture's does; else the model's own choice."""
+    window = getattr(config, "sliding_window", None)
+    known = config.model_type in attention.KNOWN and not (window and window < context_of(config))
+    return attention.NAME if known else None
 
 
 def has_head(config: PretrainedConfig) -> bool:

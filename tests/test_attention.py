@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_shared import tiny
+from test_packed import tiny
 from torch import Tensor
 
 from accord.attention import KNOWN, NAME, laid_out

@@ -59,7 +59,7 @@ def test_every_section_has_five_steps_at_most() -> None:
 def test_an_objective(here: Path, accord: Accord) -> None:  # noqa: F811
     follow(SECTIONS["An objective"], here, accord)
     losses = [row["loss"] for row in read_rows(here / "runs/small/dpo/metrics.jsonl") if "loss" in row]
-    assert losses[0] == pytest.approx(1)  # 1 - sigmoid(0) + sigmoid(0)
+    assert losses[0] == pytest.approx(1, abs=1e-3)  # 1 - sigmoid(0) + sigmoid(0)
 
 
 def test_a_scorer(here: Path, accord: Accord) -> None:  # noqa: F811

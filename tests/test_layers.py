@@ -20,7 +20,7 @@ LAYERS = [
     {"suites", "demo", "score"},
     {"engine", "health", "sampler"},
     {"objectives"},
-    {"model", "lora", "attention"},
+    {"model", "lora", "attention", "logits"},
     {"data"},
     {"run", "console", "track", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},

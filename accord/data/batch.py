@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -31,7 +31,7 @@ Group: TypeAlias = list[Row]  # rows that belong together: [row], [chosen, rejec
 
 @dataclass
 class Batch:
-    """Rows as tensors. Rows with the same group id stand next to each other and are never split."""
+    """Rows as tensors. Rows with the same group id stand next to each other; they are never split, unless `loose`."""
 
     tokens: Tensor  # [B, T] int64
     attend: Tensor  # [B, T] bool, False on padding
@@ -39,6 +39,7 @@ class Batch:
     group: Tensor  # [B] int64
     extra: dict[str, Tensor] = field(default_factory=dict)  # [B] per row or [B, T] per token
     temperature: float = 1.0  # log-probs are those of logits / temperature
+    loose: bool = False  # rows of a group have a beginning in common and no more
 
     def __getitem__(self, name: str) -> Tensor:
         return self.extra[name]
@@ -78,7 +79,7 @@ class Batch:
         """The batch on another device."""
         extra = {name: values.to(device) for name, values in self.extra.items()}
         moved = (x.to(device) for x in (self.tokens, self.attend, self.train, self.group))
-        return Batch(*moved, extra=extra, temperature=self.temperature)
+        return Batch(*moved, extra=extra, temperature=self.temperature, loose=self.loose)
 
     def select(self, index: Tensor) -> Batch:
         """The rows at `index`, [b], without columns that are padding in all of them (on the right)."""
@@ -91,17 +92,18 @@ class Batch:
         """Row indices of micro-batches of at most `budget` tokens, padding included: whole groups, longest first.
 
         Their number is a multiple of `parts` where that can be, and they hold about the same number of tokens, so that
-        `parts` processes are done together. A group longer than the budget has a micro-batch of its own.
+        `parts` processes are done together. A group longer than the budget has a micro-batch of its own, a loose one several.
         """
         length = (self.last() + 1).tolist()
         members: dict[int, list[int]] = {}
         for row, group in enumerate(self.group.tolist()):
             members.setdefault(group, []).append(row)
-        groups = sorted(members.values(), key=lambda rows: -max(length[row] for row in rows))
 
         def size(rows: list[int]) -> int:
             return len(rows) * max(length[row] for row in rows)
 
+        found = [part for rows in members.values() for part in (_parted(rows, size, budget) if self.loose else [rows])]
+        groups = sorted(found, key=lambda rows: -max(length[row] for row in rows))
         large = [rows for rows in groups if size(rows) > budget]
         rest = [rows for rows in groups if size(rows) <= budget]
         found = rest  # one group to a micro-batch, if nothing larger fits
@@ -111,6 +113,16 @@ class Batch:
                 found = cut
                 break
         return [torch.tensor(rows) for rows in large + found]
+
+
+def _parted(rows: list[int], size: Callable[[list[int]], int], budget: int) -> list[list[int]]:
+    """A group in as few parts as fit the budget, or each row by itself."""
+    for count in range(1, len(rows)):
+        each = math.ceil(len(rows) / count)
+        parts = [rows[i : i + each] for i in range(0, len(rows), each)]
+        if all(size(part) <= budget for part in parts):
+            return parts
+    return [[row] for row in rows]
 
 
 def _cut(groups: list[list[int]], length: list[int], count: int) -> list[list[int]]:
@@ -150,11 +162,11 @@ def _column(values: Sequence[float | list[float]], width: int) -> Tensor:
 
 
 def minibatches(batch: Batch, size: int, epochs: int, *, seed: int, step: int) -> list[Batch]:
-    """`epochs` passes over the rows of a batch in parts of `size`, each pass in an order of its own."""
+    """`epochs` passes over the rows of a batch in parts of `size`, drawn anew for each; rows of a group stay neighbours."""
     found: list[Batch] = []
     for epoch in range(epochs):
         index = torch.from_numpy(np.random.default_rng([seed, step, epoch]).permutation(len(batch)))
-        found += [batch.select(part) for part in index.split(size)]
+        found += [batch.select(part.sort().values) for part in index.split(size)]
     return found
 
 

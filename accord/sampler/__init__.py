@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, Protocol
 
 from accord.data.batch import Batch, Row, collate
@@ -67,6 +68,14 @@ def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float, *, windo
         tokens = rollout.prompt_tokens + rollout.tokens + [pad] * more
         train = [False] * start + [True] * len(rollout.tokens) + [False] * more
         rows.append(Row(tokens, train, {"valued": [0.0] * start + [1.0] * (len(tokens) - start)}))
-    batch = collate([[row] for row in rows], pad)
+    batch = beside(rollouts, rows, pad)
     batch.temperature = temperature
+    return batch
+
+
+def beside(rollouts: Sequence[Rollout], rows: Sequence[Row], pad: int) -> Batch:
+    """A row of each rollout as a batch, in which neighbours that answer one prompt are a loose group."""
+    groups = groupby(zip(rollouts, rows, strict=True), key=lambda pair: pair[0].prompt_tokens)
+    batch = collate([[row for _, row in group] for _, group in groups], pad)
+    batch.loose = True
     return batch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from accord.data.batch import Batch, Row, collate
+from accord.data.batch import Batch, Row
 from accord.data.prepare import answered
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
@@ -27,7 +27,7 @@ from accord.model import (
 )
 from accord.objectives.reward import reward_of
 from accord.recipe import RewardTerm
-from accord.sampler import Rollout
+from accord.sampler import Rollout, beside
 from accord.score import Score
 from accord.score.training_range import TrainingRange, load_range
 
@@ -51,7 +51,7 @@ class RewardModel:
         that a rollout is `outside` of.
         """
         rows = rows_of(rollouts, self.tokenizer, as_sampled=self.shares_tokens)
-        batch = collate([[row] for row in rows], pad_id(self.tokenizer))
+        batch = beside(rollouts, rows, pad_id(self.tokenizer))
         outputs = [self.outputs(member, batch) for member in self.members]
         values = torch.stack([self.rewards(*both, batch) for both in zip(self.members, outputs, strict=True)])  # [M, B]
         combined = combine_members(values, self.term)
