@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
+
+# Read when torch is first imported. Threads that wait spin by default; beside a busy neighbour the one that they wait for
+# then has no processor, and a step takes several times as long (docs/log.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

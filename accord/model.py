@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from accord import attention, logits, lora
+from accord import attention, logits, lora, norm
 from accord.data.batch import Batch
 from accord.data.files import first_line
 from accord.data.packed import pack
@@ -441,6 +441,7 @@ def _mended(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTr
             for layer in layers.values():
                 _weight(layer)[rows:] = _weight(layer)[:rows].mean(0)
     model.config.pad_token_id = tokenizer.pad_token_id
+    norm.quicken(model)
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval()

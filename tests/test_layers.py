@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ LAYERS = [
     {"suites", "demo", "score"},
     {"engine", "health", "sampler"},
     {"objectives"},
-    {"model", "lora", "attention", "logits"},
+    {"model", "lora", "attention", "logits", "norm"},
     {"data"},
     {"run", "console", "track", "estimate", "functions", "processes"},
     {"recipe_file", "recipe", "errors"},
@@ -102,3 +103,11 @@ def test_no_training_stage_knows_a_gold_judge() -> None:
 def test_light_modules_answer_without_torch(module: str) -> None:
     code = f"import sys, accord.{module}; sys.exit(bool({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_do_not_spin(given: dict[str, str], expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    code = "import accord, os; print(os.environ['OMP_WAIT_POLICY'])"
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == expected
