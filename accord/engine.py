@@ -34,7 +34,7 @@ from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
-from accord.model import Output, Outputs, Roles, score_head, token_kl
+from accord.model import Output, Outputs, Roles, checkpoint_layers, score_head, token_kl
 from accord.objectives import Objective
 from accord.recipe import Compute, Optim
 from accord.run import write_folder
@@ -134,6 +134,8 @@ class Engine:
         groups: list[dict[str, object]] = []
         seen: set[int] = set()
         for name, model in roles.named_children():
+            if optim.checkpointing:
+                checkpoint_layers(cast(PreTrainedModel, model))
             weights = [weight for weight in own_parameters(model) if id(weight) not in seen]
             seen |= {id(weight) for weight in weights}  # a head on the policy's trunk: the trunk is the policy's
             peak = (peaks or {}).get(name, optim.lr)

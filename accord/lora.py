@@ -11,6 +11,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -216,6 +217,24 @@ def bind(model: PreTrainedModel, name: str) -> PreTrainedModel:
     model.register_forward_pre_hook(lambda *_: switch(name))
     model.register_forward_hook(lambda *_: switch(""), always_call=True)
     return model
+
+
+def again(part: nn.Module) -> AbstractContextManager[None]:
+    """Where a part of a model runs once more with the adapter that is on in it now."""
+    now = {held: held.on for held in part.modules() if isinstance(held, Adapters)}
+
+    @contextmanager
+    def switched() -> Iterator[None]:
+        before = {held: held.on for held in now}
+        try:
+            for held, name in now.items():
+                held.on = name
+            yield
+        finally:
+            for held, name in before.items():
+                held.on = name
+
+    return switched()
 
 
 def scorer_on(trunk: PreTrainedModel, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

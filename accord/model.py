@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Literal, TypeAlias, cast
@@ -12,6 +13,7 @@ from typing import Literal, TypeAlias, cast
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from accord import attention, logits, lora, norm
 from accord.data.batch import Batch
@@ -205,6 +208,23 @@ def running_mean(values: Tensor, mask: Tensor) -> Tensor:
 def _one_trunk(policy: PreTrainedModel, scorer: PreTrainedModel) -> bool:
     """Whether a scorer is a head on the policy itself, and not a view of its trunk with another adapter."""
     return scorer.base_model is policy.base_model and lora.name_of(scorer) is None
+
+
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """Let every layer be computed again in the backward pass, with the adapter that it ran with (Chen et al. 2016,
+    https://arxiv.org/abs/1604.06174)."""
+    for layer in model.base_model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(
+            layer
+        ):  # another role has the same trunk
+            vars(layer)["forward"] = partial(_checkpointed, layer, layer.forward)
+
+
+def _checkpointed(layer: nn.Module, run: Callable[..., Tensor], *args: object, **kwargs: object) -> Tensor:
+    if not torch.is_grad_enabled():
+        return run(*args, **kwargs)
+    contexts = nullcontext(), lora.again(layer)
+    return cast(Tensor, checkpoint(partial(run, *args, **kwargs), use_reentrant=False, context_fn=lambda: contexts))
 
 
 @contextmanager

@@ -374,7 +374,7 @@ def test_a_dumped_recipe_is_the_same_recipe_anywhere(file: Path, tmp_path: Path)
 DATA = "data.config data.limit data.map data.on_error data.part data.source data.split data.weight"
 COMMON = (
     f"{DATA} {DATA.replace('data.', 'eval_data.')} eval kind optim.batch_size optim.betas optim.clip optim.epochs "
-    "optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.skip optim.steps optim.warmup "
+    "optim.checkpointing optim.eps optim.lr optim.micro_tokens optim.name optim.schedule optim.skip optim.steps optim.warmup "
     "optim.weight_decay save seed"
 )
 LORA = "lora.alpha lora.dropout lora.r lora.targets"

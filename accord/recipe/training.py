@@ -75,6 +75,9 @@ class Optim(Section):
     """Adam's epsilon; the original PPO code uses 1e-5."""
     micro_tokens: Positive = 4096
     """Token budget of one forward and backward pass, padding included. Changes memory and speed, never the gradient."""
+    checkpointing: bool = False
+    """Keep the input of every layer alone and compute the layer again in the backward pass: less memory, about a third
+    slower."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
