@@ -101,7 +101,7 @@ def main(
     if not no_page and page is not None:
         every = table.load(raw) | records
         table.keep(raw, every)
-        table.fill(page, every)
+        table.fill(page, table.load(raw))
         print(f"\nwritten: {page}, {raw}")
 
 

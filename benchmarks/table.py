@@ -61,7 +61,8 @@ def today() -> str:
 def lines(work: str, found: Compared) -> list[str]:
     """A comparison for a person: the ratios, then every check, those that fail loudest."""
     first = f"{work:<14} {found.ours} / {found.peer}: {spread(found.speed)} times as fast"
-    more = f"{'':<14} processor time 1 / {spread(found.effort)}, memory x {spread(found.memory)}, first step x {spread(found.first)}"
+    other = f"memory x {spread(found.memory)}, first step x {spread(found.first)}"
+    more = f"{'':<14} processor time 1 / {spread(found.effort)}, {other}"
     said = [first + disturbance(found), more]
     for check in found.checks:
         mark = {True: "ok", False: "!!! FAILED", None: "--"}[check.holds]
@@ -150,13 +151,14 @@ def keep(path: Path, records: dict[str, Record]) -> None:
 
 
 def fill(page: Path, records: dict[str, Record]) -> None:
-    """Write the tables of all sizes and precisions between their markers; ValueError where the page has none for one."""
+    """Write the table of each size and precision between its markers; those that the page has not are put at its end."""
     text = page.read_text(encoding="utf-8")
-    for name in dict.fromkeys(f"{record['size']} {record['precision']}" for record in records.values()):
-        these = [records[key] for work in WORKS if (key := f"{name} {work}") in records]
-        marked = re.compile(rf"(<!-- benchmark: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    for size, precision in dict.fromkeys((record["size"], record["precision"]) for record in records.values()):
+        name = f"{size} {precision}"
+        made = block([records[key] for work in WORKS if (key := f"{name} {work}") in records])
+        whole = f"<!-- benchmark: {name} -->\n\n{made}\n\n<!-- end -->"
+        marked = re.compile(rf"<!-- benchmark: {re.escape(name)} -->\n.*?<!-- end -->", re.DOTALL)
         if not marked.search(text):
-            raise ValueError(f"{page} has no block '<!-- benchmark: {name} -->' ... '<!-- end -->'")
-        made = block(these)
-        text = marked.sub(lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}", text)
+            text += f"\n## {size}, {precision}\n\n{whole}\n"
+        text = marked.sub(lambda _, whole=whole: whole, text)
     page.write_text(text, encoding="utf-8")

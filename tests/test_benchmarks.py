@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -108,9 +108,9 @@ def result(side: str, seconds: list[float], **other: object) -> Result:
     """Steps of two rows with 100 tokens."""
     count = len(seconds)
     plain = Result(
-        side=side, seconds=seconds, own=[2 * value for value in seconds], foreign=[0.0] * count, losses=[1.0] * count, sequences=[2] * count,
-        tokens=[100] * count, squares=[5000] * count, trained=[60] * count, digests=["a"] * count, metrics=["loss"],
-        peak_mb=100.0,
+        side=side, seconds=seconds, own=[2 * value for value in seconds], foreign=[0.0] * count, losses=[1.0] * count,
+        sequences=[2] * count, tokens=[100] * count, squares=[5000] * count, trained=[60] * count, digests=["a"] * count,
+        metrics=["loss"], peak_mb=100.0,
     )  # fmt: skip
     return replace(plain, **other)
 
@@ -243,12 +243,17 @@ def test_the_command_runs_both_sides_and_writes_page_and_raw_results(tmp_path: P
     assert page.read_text() == again
 
 
-def test_a_page_without_the_block_is_an_error(tmp_path: Path) -> None:
+def test_what_a_page_has_no_block_for_is_put_at_its_end(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("nothing here")
+    page.write_text("# Performance\n")
+    found = asdict(compared([result("accord", [1.0, 1.0])], [result("TRL", [3.0, 3.0])]))
     record: table.Record = {
         "work": "sft", "size": "tiny", "precision": "float32", "machine": "one", "date": "today", "rate": None,
-        "compared": [], "skipped": [], "runs": {},
+        "compared": [found], "skipped": ["TRL 1.12 left out: why"], "runs": {},
     }  # fmt: skip
-    with pytest.raises(ValueError, match="has no block"):
+    for _ in range(2):
         table.fill(page, {"tiny float32 sft": record})
+        text = page.read_text()
+        assert text.startswith("# Performance\n\n## tiny, float32\n")
+        assert text.count("**3.00 (3.00 to 3.00)**") == 1
+        assert "- sft: TRL 1.12 left out: why" in text
