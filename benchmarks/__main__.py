@@ -15,7 +15,7 @@ import torch
 import typer
 
 from benchmarks import material, table
-from benchmarks.compare import Check, checked, compare, read
+from benchmarks.compare import DISTURBED, Check, checked, compare, counted
 from benchmarks.peers.probe import Result
 from benchmarks.runs import ROOT, Failed, missing, run, worker
 from benchmarks.works import SIZES, WORKS, Job, Precision, Side, Size, Work
@@ -146,8 +146,10 @@ def carry_out(plan: Plan) -> dict[str, table.Record]:
     material.prepare(plan.size, plan.works, plan.folder / plan.size.name, steps=steps)
     for precision in plan.precisions:
         asked = {"size": plan.size.name, "precision": precision, "threads": plan.threads}
-        rate = float(json.loads(worker("rate", json.dumps(asked)))["rate"])
-        print(f"{plan.size.name}, {precision}: matrix products {rate / 1e9:,.0f} billion operations per second\n")
+        limit = json.loads(worker("rate", json.dumps(asked)))
+        rate, others = limit["rate"], limit["foreign"] or 0.0
+        print(f"{plan.size.name}, {precision}: matrix products {rate / 1e9:,.0f} billion operations per second")
+        print("!!! others are at work on this machine: figures will not hold\n" if others > DISTURBED else "")
         for work in plan.works:
             compared, runs, skipped = one_work(plan, work, precision, rate)
             key = f"{plan.size.name} {precision} {work.name}"
@@ -197,7 +199,7 @@ def attempt(side: Side, job: Job, skipped: list[str]) -> Result | None:
         skipped.append(f"{side.name} failed: {str(error).splitlines()[-1]}")
         return None
     measured = range(job.warmup, job.total)
-    tokens = read(job.of, found)
+    tokens = counted(job.of, found)
     rate = sum(tokens[i] for i in measured) / sum(found.seconds[i] for i in measured)
     others = [value for i in measured if (value := found.foreign[i]) is not None]
     speed = f"{rate:>8,.0f} tokens/s" if job.warmup else f"{job.total} steps in {job.precision}"

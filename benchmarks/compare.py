@@ -24,8 +24,8 @@ CALLED = {
     "loss/policy_avg": "policy/loss", "loss/value_avg": "value/loss", "val/clipfrac_avg": "value/clip_fraction",
     "policy/entropy_avg": "policy/entropy", "mean_token_accuracy": "token_accuracy",
 }  # fmt: skip
+BOOKS = {"step", "seconds", "member", "epoch", "episode", "eps"}  # no measurements of what is trained
 # Those that cost a look at the whole vocabulary: a side that logs them does more.
-BOOKS = {"step", "seconds", "member", "epoch", "episode", "eps"}
 COSTLY = {"entropy", "token_accuracy", "logits/chosen", "logits/rejected"}
 
 
@@ -137,12 +137,12 @@ def of(work: Work, size: Size, result: Result, steps: Sequence[int]) -> tuple[fl
     seconds = sum(result.seconds[i] for i in steps) + result.once * part
     worked = sum(result.own[i] for i in steps) + result.once_own * part
     rows = sum(result.sequences[i] for i in steps)
-    tokens = sum(read(work, result)[i] for i in steps)
+    tokens = sum(counted(work, result)[i] for i in steps)
     done = sum(operations(work, size, result.tokens[i], result.squares[i]) for i in steps)
     return tokens / seconds, rows / seconds, done / seconds, worked / rows
 
 
-def read(work: Work, result: Result) -> list[int]:
+def counted(work: Work, result: Result) -> list[int]:
     """The tokens of each step that speed is told in: all that are read, of samplers those that are new."""
     return result.trained if work.method == "sample" else result.tokens
 

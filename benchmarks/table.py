@@ -144,10 +144,11 @@ def load(path: Path) -> dict[str, Record]:
 
 
 def keep(path: Path, records: dict[str, Record]) -> None:
-    """Write raw results; numbers of runs to four places."""
+    """Write raw results, a work to a line; numbers to five places."""
     rounded = json.loads(json.dumps(records), parse_float=lambda text: float(f"{float(text):.5g}"))
+    lines = [f"{json.dumps(key)}: {json.dumps(record)}" for key, record in rounded.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def fill(page: Path, records: dict[str, Record]) -> None:
