@@ -51,7 +51,7 @@ class Plan:
         return self.steps or work.steps_of(self.size)
 
 
-@app.command()
+@app.command(epilog="\n\n".join(f"{work.name}: {work.says}." for work in WORKS.values()))
 def main(
     only: Annotated[str, typer.Option(help=f"Works, by comma: {', '.join(WORKS)}.")] = "",
     size: Annotated[
