@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DATA   ?= ../shared/data
 
-.PHONY: quickstart test lint types docs hh-small clean
+.PHONY: quickstart test lint types docs bench hh-small clean
 
 quickstart: $(VENV)/installed      ## base model -> SFT -> reward model -> PPO and DPO -> comparison, offline, in minutes
 	$(BIN)/accord run recipes/quickstart.toml
@@ -21,6 +21,9 @@ types: $(VENV)/installed
 
 docs: $(VENV)/installed            ## tables of options and sources in docs/methods, as the code has them
 	$(BIN)/python docs/methods/generate.py
+
+bench: $(VENV)/installed           ## accord against TRL, plain PyTorch and transformers, here; MORE="--only sft --size 124m"
+	$(BIN)/python -m benchmarks $(MORE)
 
 hh-small: $(VENV)/installed        ## a real pre-trained model on real preferences (recipes/hh-small.toml); DATA names the data
 	$(BIN)/python recipes/stories260k.py $(DATA)/stories260k runs/stories260k
