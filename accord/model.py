@@ -36,16 +36,16 @@ from accord.run import write_folder
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
-Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "score", "feature"]
+Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "likeliest", "score", "feature"]
 
 
 @dataclass(frozen=True)
 class Outputs:
     """What a forward pass was asked for; reading anything else is an error.
 
-    `logp[b, t]` and `entropy[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]` comes from the
-    hidden state of token t (with mean pooling, from those of the answer up to t). So a reward is the score at the last
-    real token, and the value before token t is `score[b, t-1]`.
+    `logp[b, t]`, `entropy[b, t]` and `likeliest[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]`
+    comes from the hidden state of token t (with mean pooling, from those of the answer up to t). So a reward is the score
+    at the last real token, and the value before token t is `score[b, t-1]`.
     """
 
     values: dict[str, Tensor]  # each [B, T] float32, but the feature
@@ -64,6 +64,11 @@ class Outputs:
     def entropy(self) -> Tensor:
         """Entropy of the distribution that each train token was drawn from, [B, T], in nats."""
         return self._get("entropy")
+
+    @property
+    def likeliest(self) -> Tensor:
+        """Whether each train token is the one that the model finds most likely, [B, T], 1 or 0."""
+        return self._get("likeliest")
 
     @property
     def score(self) -> Tensor:
@@ -91,13 +96,11 @@ class Roles(nn.Module):
         """The outputs asked for, each [B, T] float32, but `feature` [B, hidden]."""
         found: dict[str, Tensor] = {}
         hidden: list[Tensor] = []  # of the policy's trunk, where a head for scores stands on it too
-        if "logp" in outputs or "entropy" in outputs:
+        if {"logp", "entropy", "likeliest"} & set(outputs):
             assert self.policy is not None
             shares = self.scorer is not None and _one_trunk(self.policy, self.scorer)
             with _kept(cast(nn.Module, self.policy.base_model), hidden) if shares else nullcontext():
-                found |= token_outputs(
-                    self.policy, batch, entropy="entropy" in outputs, entropy_grad="entropy_grad" in outputs
-                )
+                found |= token_outputs(self.policy, batch, entropy_grad="entropy_grad" in outputs)
         if "score" in outputs or "feature" in outputs:
             assert self.scorer is not None
             trunk = hidden[0] if hidden else None
@@ -135,22 +138,20 @@ def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return found / batch.temperature if batch.temperature != 1.0 else found
 
 
-def token_outputs(
-    model: PreTrainedModel, batch: Batch, *, entropy: bool, entropy_grad: bool = False
-) -> dict[str, Tensor]:
-    """`logp` and, if asked for, `entropy`, each [B, T]; of the entropy a gradient only with `entropy_grad`."""
+def token_outputs(model: PreTrainedModel, batch: Batch, *, entropy_grad: bool = False) -> dict[str, Tensor]:
+    """`logp`, `entropy` and `likeliest`, each [B, T]; of the entropy a gradient only with `entropy_grad`."""
     targets = batch.tokens[batch.train]
     if packs(model):
         head = cast(nn.Module, model.get_output_embeddings())
-        logp, spread, _ = logits.token_outputs(train_hidden(model, batch), head, targets, temperature=batch.temperature)
+        hidden = train_hidden(model, batch)
+        logp, entropy, likeliest = logits.token_outputs(hidden, head, targets, temperature=batch.temperature)
     else:
         everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
         logp = everything.gather(1, targets[:, None])[:, 0]
-        spread = -(everything.exp() * everything).sum(1) if entropy else logp
-    found = {"logp": _scatter(logp, batch)}
-    if entropy:
-        found["entropy"] = _scatter(spread if entropy_grad else spread.detach(), batch)
-    return found
+        entropy = -(everything.exp() * everything).sum(1)
+        likeliest = (logp == everything.amax(1)).to(logp.dtype)
+    found = {"logp": logp, "entropy": entropy if entropy_grad else entropy.detach(), "likeliest": likeliest}
+    return {name: _scatter(values, batch) for name, values in found.items()}
 
 
 def token_kl(model: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -> Tensor:

@@ -234,7 +234,7 @@ def test_a_step_raises_what_is_preferred(engine: Engine, objective: Objective, p
 
 
 def answer_logp(model: PreTrainedModel, batch: Batch) -> Tensor:
-    return token_outputs(model, batch, entropy=False)["logp"].sum(1)
+    return token_outputs(model, batch)["logp"].sum(1)
 
 
 # --------------------------------------------------------------------------------------------------------- architectures
@@ -289,7 +289,7 @@ def test_padding_changes_nothing(config: PretrainedConfig) -> None:
     for batch in (right_batch, left_batch):
         batch.temperature = 0.7
         with torch.no_grad():
-            out = token_outputs(policy, batch, entropy=True) | {"kl": token_kl(policy, other, batch)}
+            out = token_outputs(policy, batch) | {"kl": token_kl(policy, other, batch)}
             out["score"] = token_scores(scorer, batch)
             rewards = reward_of(out["score"], batch)
         for i, row in enumerate(rows):

@@ -14,7 +14,8 @@ from accord import attention
 from accord.attention import KNOWN, NAME
 from accord.data.batch import Batch, Row, collate, minibatches
 from accord.data.packed import pack
-from accord.model import Roles, _attention, token_kl, token_scores
+from accord.model import Outputs, Roles, _attention, token_kl, token_outputs, token_scores
+from accord.objectives.likelihood import sft
 from accord.sampler import Rollout, as_batch
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -186,3 +187,13 @@ def test_answers_to_one_prompt_are_read_together_and_may_be_parted() -> None:
     for part in minibatches(batch, 2, 3, seed=0, step=0):
         assert part.loose
         assert part.group.tolist() == sorted(part.group.tolist())
+
+
+def test_entropy_and_accuracy_of_the_train_tokens_are_those_of_whole_logits() -> None:
+    batch, model = collate(rankings(), 0), tiny("llama", "eager", scorer=False)
+    p = torch.softmax(model(input_ids=batch.tokens).logits.double(), -1)[:, :-1][batch.train[:, 1:]]  # [N, V]
+    for kind in ("eager", NAME):
+        loss = sft(Outputs(token_outputs(tiny("llama", kind, scorer=False), batch)), batch)
+        found = {name: float(value) for name, (value, _) in loss.metrics.items()}
+        assert found["entropy"] == pytest.approx(float(-(p * p.log()).sum()), rel=1e-4)
+        assert found["token_accuracy"] == int((p.argmax(1) == batch.tokens[batch.train]).sum()) > 0

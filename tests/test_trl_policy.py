@@ -67,7 +67,7 @@ def ours(objective: Objective, model: PreTrainedModel, params: dict[str, object]
     tokens, train = rows()
     attend = tokens != 0
     batch = Batch(tokens, attend, train, torch.arange(len(tokens)), columns(train))
-    loss = objective(Outputs(token_outputs(model, batch, entropy=True)), batch, **params)
+    loss = objective(Outputs(token_outputs(model, batch)), batch, **params)
     counts = batch.counts()
     total = torch.stack([weight * value / counts[unit] for value, unit, weight in loss.terms.values()]).sum()
     return total, list(torch.autograd.grad(total, list(model.parameters())))

@@ -47,7 +47,7 @@ def fused(own: PreTrainedModel) -> PreTrainedModel:
 
 def ours(own: PreTrainedModel, batch: Batch, name: str, **params: object) -> tuple[Loss, Tensor]:
     """The loss by its parts, and as the mean over rows or pairs."""
-    loss = OBJECTIVES[name](Outputs(token_outputs(own, batch, entropy=False)), batch, **params)
+    loss = OBJECTIVES[name](Outputs({"logp": token_outputs(own, batch)["logp"]}), batch, **params)
     counts = batch.counts()
     return loss, torch.stack([weight * value / counts[unit] for value, unit, weight in loss.terms.values()]).sum()
 

@@ -96,6 +96,15 @@ def objective(
     return lambda function: Objective(function, outputs, needs, unless or {})
 
 
+def token_metrics(out: Outputs, batch: Batch) -> dict[str, Sum]:
+    """Of the train tokens, where the pass was asked for them: the mean entropy of their distributions, and the share that were
+    the likeliest."""
+    known = {"entropy": "entropy", "token_accuracy": "likeliest"}
+    return {
+        name: ((out.values[of].detach() * batch.train).sum(), "token") for name, of in known.items() if of in out.values
+    }
+
+
 def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:
     """A built-in objective by name, or one of the user's by reference (`my_loss.py:my_loss`)."""
     if not is_reference(name):

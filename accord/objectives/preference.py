@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from accord.data.batch import Batch
-from accord.model import Outputs
-from accord.objectives import Loss, Objective, Sum, Term, objective
+from accord.model import Output, Outputs
+from accord.objectives import Loss, Objective, Sum, Term, objective, token_metrics
 
 # ----------------------------------------------------------------------------------------------------- what they share
 
@@ -59,12 +59,15 @@ def pairwise(
             "margin": (beta * h.detach().sum(), "pair"),
             "chosen_logp": (chosen_logp.sum(), "pair"),
             "rejected_logp": (rejected_logp.sum(), "pair"),
+            **token_metrics(out, batch),
         },
     )
 
 
-referenced = objective(outputs=["logp"], needs=["ref_logp", "prob", "weight"], unless={"ref_logp": "reference_free"})
-unreferenced = objective(outputs=["logp"], needs=["prob", "weight"])
+OUTPUTS: list[Output] = ["logp", "entropy", "likeliest"]
+
+referenced = objective(outputs=OUTPUTS, needs=["ref_logp", "prob", "weight"], unless={"ref_logp": "reference_free"})
+unreferenced = objective(outputs=OUTPUTS, needs=["prob", "weight"])
 
 # -------------------------------------------------------------------------------------------------- with a reference
 
