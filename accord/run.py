@@ -13,10 +13,12 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
@@ -151,7 +153,9 @@ def _empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
+@cache
 def versions() -> dict[str, str]:
+    """The versions of accord, Python and the packages that results depend on."""
     found = {"accord": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -309,6 +313,32 @@ def _write_folder(path: Path, fill: Callable[[Path], object], *also: type[Except
         shutil.rmtree(old, ignore_errors=True)
 
 
+def publish(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write into a folder of its own, which then takes the place of `path`, in the sight of other programs that
+    may be doing the same. Raises OSError where the machine refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    old = draft.with_name(f"{draft.name}.old")
+    try:
+        fill(draft)
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        try:
+            draft.rename(path)
+        except OSError:
+            if not path.exists():  # else another program was faster
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def touch(path: Path) -> None:
+    """Note that a file or folder has been used now, where that is allowed."""
+    with suppress(OSError):
+        os.utime(path)
+
+
 # --------------------------------------------------------------------------------------------------------- fingerprints
 
 
@@ -323,6 +353,17 @@ def folder_digest(path: Path) -> str:
     whole = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
         whole.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
+        whole.update(bytes.fromhex(file_digest(file)))
     return whole.hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal; of a file that has not changed it is computed once."""
+    found = path.stat()
+    return _file_digest(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _file_digest(path: Path, *_: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

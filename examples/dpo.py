@@ -8,9 +8,12 @@ tests/test_examples.py holds the two equal, weight by weight.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from accord.data import prepare
 from accord.data.batch import collate, order, step_count
@@ -36,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # 2. The reference is the model as it comes in. It stands still, so its log-probs are computed once and for all.
     reference = Roles(policy=engine.place(load_policy(args.model, tokenizer, "model")))
-    for start in range(0, len(groups), 64):
-        some = groups[start : start + 64]
-        out = engine.outputs(reference, collate(some, pad), ["logp"], micro_tokens=optim.micro_tokens)
-        for row, logp in zip((row for group in some for row in group), out.logp.tolist(), strict=True):
-            row.extra["ref_logp"] = logp[: len(row)]  # of each token of the answer, in nats; 0 elsewhere
+    logp = np.zeros(len(groups.tokens), np.float32)  # of each token of the answers, in nats; 0 elsewhere
+    first_pass = islice(order(len(groups), optim.batch_size, seed=args.seed), math.ceil(len(groups) / optim.batch_size))
+    for some in map(groups.select, first_pass):
+        batch = collate(some, pad)
+        out = engine.outputs(reference, batch, ["logp"], micro_tokens=optim.micro_tokens)
+        logp[some.places()] = out.logp[batch.attend].numpy()
+    groups = groups.with_tokens("ref_logp", logp)
     del reference
 
     # 3. The policy and its optimizer.
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     batches = order(len(groups), optim.batch_size, seed=args.seed)
     for step, index in enumerate(islice(batches, total)):
         learner.set_lr(schedule(optim, step, total))
-        batch = collate([groups[i] for i in index], pad)
+        batch = collate(groups.select(index), pad)
         numbers = engine.update(learner, batch, dpo, {"beta": args.beta})
         print(
             f"step {step + 1}/{total}  loss {numbers['loss']:.4f}  accuracy {numbers['accuracy']:.3f}  "

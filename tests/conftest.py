@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny models are faster on one thread, and two test processes fit two cores
 
+os.environ["ACCORD_CACHE"] = tempfile.mkdtemp(prefix="accord-tests-")  # never the user's own
+
 import torch
 from accelerate.state import AcceleratorState
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
@@ -22,6 +27,7 @@ from accord.engine import Engine
 from accord.recipe import Compute
 from accord.stages.pretrain import train_tokenizer
 
+atexit.register(shutil.rmtree, os.environ["ACCORD_CACHE"], ignore_errors=True)
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is absent")
 

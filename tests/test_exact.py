@@ -101,9 +101,9 @@ def real(kind: Kind, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
     name = DATA / "hh_rlhf" / "helpful-base.test.jsonl.gz"
     loaded, _ = prepare.load([Source(source=str(name), limit=60)], None, "test")
     if kind == "sft":
-        return prepare.demonstrations(loaded, tokenizer, Limits(512), "test")[:5]
+        return list(prepare.demonstrations(loaded, tokenizer, Limits(512), "test")[:5])
     made = prepare.unpaired if kind == "kto" else prepare.pairs
-    return made(loaded, tokenizer, Limits(512), "test")[0][:5]
+    return list(made(loaded, tokenizer, Limits(512), "test")[0][:5])
 
 
 def flat(groups: Sequence[Group]) -> list[Row]:

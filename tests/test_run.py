@@ -33,7 +33,6 @@ from accord.recipe_file import parse
 from accord.run import Run, StageFolder, read_json, read_rows, write_folder, write_json, write_text
 from accord.stages import run as run_recipe
 from accord.stages.fit import stop_on_signal
-from accord.stages.preference import _kept
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -149,15 +148,6 @@ def test_damaged_weights_are_named(base: Path, tmp_path: Path, opens: Callable[.
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(ModelError, match=r"model: its weights are damaged .*; have its stage done again"):
         opens(tmp_path / "model", load_tokenizer(base, "test"), "test")
-
-
-def test_damaged_log_probs_of_the_reference_are_computed_again(tmp_path: Path):
-    torch.save(torch.zeros(5), tmp_path / "ref_logp.pt")
-    assert _kept(tmp_path / "ref_logp.pt", 5) is not None
-    whole = (tmp_path / "ref_logp.pt").read_bytes()
-    for damaged in (b"", whole[:50], whole[: len(whole) // 2]):
-        (tmp_path / "ref_logp.pt").write_bytes(damaged)
-        assert _kept(tmp_path / "ref_logp.pt", 5) is None
 
 
 def test_a_damaged_log_is_named(tmp_path: Path):

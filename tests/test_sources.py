@@ -17,7 +17,7 @@ import pytest
 
 from accord.data.dropped import Dropped
 from accord.data.records import Example, Message, Pair, Prompt, Record, Text, conversation
-from accord.data.sources import check, fingerprint, read, read_all
+from accord.data.sources import check, fingerprint, read, read_each
 from accord.errors import AccordError, DataError, EngineError, RecipeError
 from accord.recipe import Source
 
@@ -230,12 +230,12 @@ def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path):
 def test_nothing_at_all_is_an_error(tmp_path: Path):
     empty, bad = write(tmp_path / "empty.jsonl", "\n"), write(tmp_path / "bad.jsonl", "{\n{\n")
     with pytest.raises(DataError) as caught:
-        read_all([Source(source=str(empty))], Dropped(), WHERE)
+        list(read_each([Source(source=str(empty))], Dropped(), WHERE))
     assert str(caught.value) == (
         f"stage.sft.data: no record in {empty}; the source is empty, or part leaves nothing of it; look at the source"
     )
     with pytest.raises(DataError) as caught:
-        read_all([Source(source=str(bad), on_error="skip")], Dropped(), WHERE)
+        list(read_each([Source(source=str(bad), on_error="skip")], Dropped(), WHERE))
     error = "not JSON: Expecting property name enclosed in double quotes (column 2)"
     assert str(caught.value) == (
         f"stage.sft.data: no record in {bad}; rows left out: 2 as bad_row ({bad}:1: {error}); look at the source"

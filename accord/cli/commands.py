@@ -87,9 +87,10 @@ def _comparison(results: dict[str, JsonValue]) -> str:
 def check_recipe(recipe: Recipe, out: Path | None) -> None:
     """`accord check`."""
     for seen in inspect(recipe):
-        kinds = ", ".join(f"{count} {kind}" for kind, count in seen.kinds.items())
-        print(f"\n{seen.where}: {kinds}" + (f", {seen.dropped.total} left out" if seen.dropped.total else ""))
-        for reason, dropped in seen.dropped.reasons.items():
+        of = seen.contents
+        kinds = ", ".join(f"{count} {kind}" for kind, count in of.kinds.items())
+        print(f"\n{seen.where}: {kinds}" + (f", {of.dropped.total} left out" if of.dropped.total else ""))
+        for reason, dropped in of.dropped.reasons.items():
             print(f"  left out, {reason}: {dropped.count}, as {dropped.example}")
         print("  first row" + (", trained between ⟦ and ⟧" if seen.tokenizer else "") + ":")
         print("".join(f"  | {line}\n" for line in marked(seen).splitlines()), end="")

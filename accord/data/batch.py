@@ -9,24 +9,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from accord.data.rows import Group, Rows
+from accord.data.rows import Row as Row
+
 Unit: TypeAlias = Literal["token", "row", "pair", "group", "value"]
-
-
-@dataclass
-class Row:
-    """One tokenised conversation: its tokens, which of them the objective is about, and numbers that travel with it."""
-
-    tokens: list[int]
-    train: list[bool]
-    extra: dict[str, float | list[float]] = field(default_factory=dict)  # of the row, or one for each token
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-Group: TypeAlias = list[Row]  # rows that belong together: [row], [chosen, rejected], the answers to one prompt
 
 
 @dataclass
@@ -140,25 +129,22 @@ def _cut(groups: list[list[int]], length: list[int], count: int) -> list[list[in
 
 def collate(groups: Sequence[Group], pad: int) -> Batch:
     """Groups of rows as one batch, padded on the right to the longest."""
-    flat = [row for group in groups for row in group]
-    width = max(len(row) for row in flat)
-    tokens = torch.full((len(flat), width), pad)
-    attend = torch.zeros(len(flat), width, dtype=torch.bool)
-    train = torch.zeros(len(flat), width, dtype=torch.bool)
-    for i, row in enumerate(flat):
-        tokens[i, : len(row)] = torch.tensor(row.tokens)
-        attend[i, : len(row)] = True
-        train[i, : len(row)] = torch.tensor(row.train)
+    rows = Rows.of(groups)
+    row, group = rows.rows()  # [B] each
+    length = rows.row[row + 1] - rows.row[row]
+    attend, at = np.arange(length.max()) < length[:, None], rows.places()  # [B, T]; the tokens that are no padding
+
+    def padded(values: NDArray[np.generic], fill: float, kind: type[np.generic]) -> Tensor:
+        found = np.full(attend.shape, fill, kind)  # [B, T]
+        found[attend] = values[at]
+        return torch.from_numpy(found)
+
+    extra = {name: torch.from_numpy(values[row].astype(np.float32)) for name, values in rows.of_rows.items()}
+    extra |= {name: padded(values, 0, np.float32) for name, values in rows.of_tokens.items()}
+    train = padded(rows.train, False, np.bool_)
     train[:, 0] = False  # nothing stands before it that could predict it
-    ids = torch.tensor([i for i, group in enumerate(groups) for _ in group])
-    extra = {name: _column([row.extra[name] for row in flat], width) for name in flat[0].extra}
-    return Batch(tokens, attend, train, ids, extra)
-
-
-def _column(values: Sequence[float | list[float]], width: int) -> Tensor:
-    """Numbers of the rows, [B], or of their tokens, [B, T] with 0 on padding."""
-    filled = [value + [0.0] * (width - len(value)) if isinstance(value, list) else value for value in values]
-    return torch.tensor(filled, dtype=torch.float32)
+    tokens = padded(rows.tokens, pad, np.int64)
+    return Batch(tokens, torch.from_numpy(attend), train, torch.from_numpy(group), extra)
 
 
 def minibatches(batch: Batch, size: int, epochs: int, *, seed: int, step: int) -> list[Batch]:

@@ -39,9 +39,10 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, a
         raise ModelError("chat template", f"refuses this conversation ({error})", f"its roles are: {roles}") from None
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int) -> list[Piece]:
+def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int, asked: dict[str, str]) -> list[Piece]:
     """The rendered conversation, cut so that each answer with its end token is one piece; `end` is `end_of_turn`.
 
+    `asked` holds the prompts that have been rendered so far: several answers to one are common.
     Raises ModelError where the prompt is not a prefix of the whole: the model would be asked for something other than
     what it was trained on.
     """
@@ -51,7 +52,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Example, end: int) -> li
     found: list[Piece] = []
     done = ""
     for turn in answers:
-        prompt = render(tokenizer, example.messages[:turn], answering=True)
+        turns = example.messages[:turn]
+        prompt = asked.get(key := repr(turns)) or render(tokenizer, turns, answering=True)
+        asked[key] = prompt
         whole = render(tokenizer, example.messages[: turn + 1], answering=False)
         for start, text in ((done, prompt), (prompt, whole)):
             if not text.startswith(start):
@@ -83,7 +86,8 @@ def _not_prefix(start: str, text: str) -> ModelError:
 def rows(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[Row]:
     """Tokens and train mask of each conversation, up to the end of its last trained answer."""
     end = end_of_turn(tokenizer)
-    cut = [pieces(tokenizer, example, end) for example in examples]
+    prompts: dict[str, str] = {}
+    cut = [pieces(tokenizer, example, end, prompts) for example in examples]
     token = str(tokenizer.convert_ids_to_tokens(end))
     first = iter(encode(tokenizer, [parts[0].text for parts in cut if parts]))
     asked = iter(encode(tokenizer, [part.text for parts in cut for part in parts[2::2]], behind=token))
@@ -125,9 +129,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, behind: 
     """
     if not texts:
         return []
-    encoded = token_lists(tokenizer, [behind + text for text in texts])
+    distinct = list(dict.fromkeys(texts))  # the prompt of several answers is encoded once
+    encoded = token_lists(tokenizer, [behind + text for text in distinct])
     skip = len(token_lists(tokenizer, [behind])[0]) if behind else 0
-    return [tokens[skip:] for tokens in encoded]
+    tokens_of = {text: tokens[skip:] for text, tokens in zip(distinct, encoded, strict=True)}
+    return [tokens_of[text] for text in texts]
 
 
 def _anchor(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -26,6 +27,12 @@ class Dropped:
         else:
             self.reasons[reason] = Reason(1, example if len(example) <= 200 else example[:199] + "…")
 
+    def include(self, other: Dropped) -> None:
+        """Count what another has counted too; examples stay those of the first."""
+        for name, reason in other.reasons.items():
+            before = self.reasons.get(name, Reason(0, reason.example))
+            self.reasons[name] = Reason(before.count + reason.count, before.example)
+
     @property
     def total(self) -> int:
         """All records left out."""
@@ -34,3 +41,8 @@ class Dropped:
     def to_json(self) -> dict[str, dict[str, int | str]]:
         """`{reason: {count, example}}`, as stage.json holds it."""
         return {name: {"count": reason.count, "example": reason.example} for name, reason in self.reasons.items()}
+
+    @classmethod
+    def from_json(cls, reasons: Mapping[str, Mapping[str, int | str]]) -> Dropped:
+        """What `to_json` has written."""
+        return cls({name: Reason(int(said["count"]), str(said["example"])) for name, said in reasons.items()})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import cast
 
-from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text, conversation, to_row
+from accord.data.records import Example, Meta, Pair, Prompt, Ranking, Rating, Record, Text, conversation
 from accord.data.turns import (
     ROLES,
     BadRow,
@@ -30,14 +30,15 @@ from accord.data.turns import (
     transcript,
 )
 
-SURROGATE = re.compile("[\ud800-\udfff]")
+TEXT = json.JSONEncoder(ensure_ascii=False, default=str)
 ANSWERS = {"chosen", "rejected", "completion", "response", "responses", "output", "label", "ranks"}
 GUANACO = re.compile(r"### (Human|Assistant):")
 
 
 def recognise(row: Row, where: str) -> Record:
     """The record that a row of any known form holds; `where` names the row in errors."""
-    read = next((read for columns, read in FORMS if has(row, *columns)), None)
+    there = {name for name, value in row.items() if value is not None}
+    read = next((read for columns, read in FORMS if there.issuperset(columns)), None)
     if read is None:
         raise _unknown(row, where)
     return checked(read(row, where), where)
@@ -45,9 +46,11 @@ def recognise(row: Row, where: str) -> Record:
 
 def checked(record: Record, where: str) -> Record:
     """The record itself, once it is sure that nothing in it is empty, unknown or out of range."""
-    if SURROGATE.search(json.dumps(to_row(record), ensure_ascii=False, default=str)):
+    try:
+        TEXT.encode(vars(record)).encode()
+    except UnicodeEncodeError:
         raise BadRow(where, "half a character (a lone surrogate) is in the text", "text must be Unicode",
-                     reason="bad_unicode")  # fmt: skip
+                     reason="bad_unicode") from None  # fmt: skip
     match record:
         case Text():
             _not_empty(record.text, "text", where, reason="empty_text")

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group
-from accord.data.prepare import Limits, Loaded, compared, show
-from accord.data.records import Pair, Ranking, Rating, Record, as_pair, as_ranking, as_ratings, conversation
+from accord.data.loaded import Loaded
+from accord.data.prepare import Limits, compared
+from accord.data.records import Pair, Ranking, Rating, Record, as_pair, as_ranking, as_ratings
+from accord.data.rows import Rows
 from accord.errors import DataError
 from accord.functions import is_reference
 
@@ -44,7 +45,7 @@ def check(record: Record, objective: str, where: str, *, margin: bool) -> None:
 
 def rows(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, *, form: Form, ties: bool
-) -> tuple[list[Group], Sequence[Judged]]:
+) -> tuple[Rows, Sequence[Judged]]:
     """Groups of rows in the form that an objective reads, and the records that were kept.
 
     `ties` lets tied answers of a ranking be compared.
@@ -53,22 +54,7 @@ def rows(
         return prepare.ratings(loaded, tokenizer, limits, where)
     if form == "rankings":
         return prepare.rankings(loaded, tokenizer, limits, where, ties=ties)
-    apart = Loaded([], loaded.dropped)
-    for record in loaded.records:
-        found = as_pairs(record, ties=ties) if isinstance(record, Ranking) else [record]
-        if not found:
-            loaded.dropped.add("no_preference", show(conversation(record)))
-        apart.records += found
-    return prepare.pairs(apart, tokenizer, limits, where)
-
-
-def as_pairs(ranking: Ranking, *, ties: bool) -> list[Pair]:
-    """Every comparison of a ranking as a pair; a tie, with `ties`, as one with the soft label 1/2."""
-    prompt, texts, ranks = ranking.prompt, ranking.responses, ranking.ranks
-    return [
-        Pair(prompt=prompt, chosen=texts[i], rejected=texts[j], prob=0.5 if ranks[i] == ranks[j] else 1.0, meta=ranking.meta)
-        for i, j in compared(ranks, ties=ties)
-    ]  # fmt: skip
+    return prepare.pairs(loaded, tokenizer, limits, where, every="with ties" if ties else "without ties")
 
 
 @dataclass(frozen=True)

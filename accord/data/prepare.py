@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from itertools import count
+from typing import Generic, Literal, TypeAlias, TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import chat
-from accord.data.batch import Group, Row
 from accord.data.dropped import Dropped
+from accord.data.loaded import Loaded
+from accord.data.loaded import load as load
+from accord.data.made import Kept, bunches, made, some
 from accord.data.records import (
     Example,
     Message,
@@ -25,53 +29,15 @@ from accord.data.records import (
     as_prompt,
     as_ranking,
     as_ratings,
-    bucket,
+    conversation,
     is_good,
 )
-from accord.data.sources import read_all
+from accord.data.rows import Extra, Row, Rows, Writer
 from accord.data.tokenizer import end_id, token_lists
 from accord.errors import DataError
-from accord.recipe import Source
 
-T = TypeVar("T")
-
-
-@dataclass
-class Loaded:
-    """What a source came to: records read, records left out."""
-
-    records: list[Record]
-    dropped: Dropped = field(default_factory=Dropped)
-
-    def report(self, kept: int) -> dict[str, object]:
-        """`{read, kept, dropped}`, as stage.json holds it."""
-        return {"read": kept + self.dropped.total, "kept": kept, "dropped": self.dropped.to_json()}
-
-
-def load(sources: Sequence[Source], held: float | Sequence[Source] | None, where: str) -> tuple[Loaded, Loaded | None]:
-    """Training records and held-out ones: from sources of their own, or a fraction split off by `bucket`."""
-    train = Loaded([])
-    train.records = read_all(list(sources), train.dropped, f"{where}.data")
-    if held is None:
-        return train, None
-    if not isinstance(held, float | int):
-        kept = Loaded([])
-        kept.records = read_all(list(held), kept.dropped, f"{where}.eval_data")
-        return train, kept
-    kept = Loaded([])
-    train.records, kept.records = split(train.records, held, where)
-    return train, kept
-
-
-def split(records: Sequence[Record], held: float, where: str) -> tuple[list[Record], list[Record]]:
-    """Records to train on and the fraction `held` of them that is held out; neither is empty."""
-    aside = [bucket(record, 10_000) < held * 10_000 for record in records]
-    kept = [record for record, out in zip(records, aside, strict=True) if out]
-    train = [record for record, out in zip(records, aside, strict=True) if not out]
-    if not kept or not train:
-        raise DataError(f"{where}.eval_data", f"a fraction of {held} leaves {len(train)} records to train on and "
-                        f"{len(kept)} held out", "give more data or another fraction")  # fmt: skip
-    return train, kept
+Judgement = TypeVar("Judgement", Pair, Ranking, Rating)
+Ties: TypeAlias = Literal["with ties", "without ties"]
 
 
 @dataclass(frozen=True)
@@ -82,111 +48,236 @@ class Limits:
     cut: bool = False
 
 
-def demonstrations(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str) -> list[Group]:
-    """A group of one row for each demonstration."""
-    examples = [as_example(record, where) for record in loaded.records]
-    found: list[Group] = []
-    for example, row in zip(examples, chat.rows(tokenizer, examples), strict=True):
-        shown = show(example.messages)
-        if not any(row.train):
-            loaded.dropped.add("no_answer", shown)
-        elif len(row) <= limits.max_tokens:
-            found.append([row])
-        elif limits.cut and any(row.train[: limits.max_tokens]):
-            found.append([Row(row.tokens[: limits.max_tokens], row.train[: limits.max_tokens])])
-        else:
-            loaded.dropped.add("too_long", f"{len(row)} tokens, {limits.max_tokens} allowed: {shown}")
-    return _some(found, loaded, where)
+# -------------------------------------------------------------------------------------------------- demonstrations, text
+
+
+def demonstrations(
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, *, last: bool = False
+) -> Rows:
+    """A group of one row for each demonstration; with `last` only the last answer of each is trained."""
+
+    def make(into: Writer, dropped: Dropped) -> int:
+        return _demonstrate(loaded, tokenizer, limits, where, into, dropped, last=last)
+
+    return made("demonstrations", loaded, tokenizer, [*astuple(limits), last], make, where)
+
+
+def _demonstrate(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, into: Writer,
+    dropped: Dropped, *, last: bool,
+) -> int:  # fmt: skip
+    """Write a row for each demonstration; returns how many there are."""
+    examples = (as_example(record, where) for record in records)
+    for bunch in bunches(replace(example, train="last") if last else example for example in examples):
+        for example, row in zip(bunch, chat.rows(tokenizer, bunch), strict=True):
+            shown = show(example.messages)
+            if not any(row.train):
+                dropped.add("no_answer", shown)
+            elif len(row) <= limits.max_tokens:
+                into.add([row])
+            elif limits.cut and any(row.train[: limits.max_tokens]):
+                into.add([Row(row.tokens[: limits.max_tokens], row.train[: limits.max_tokens])])
+            else:
+                dropped.add("too_long", f"{len(row)} tokens, {limits.max_tokens} allowed: {shown}")
+    return len(into)
+
+
+def texts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, context: int, where: str) -> Rows:
+    """Plain text as rows of `context` tokens: documents one after the other, each closed by the end token."""
+
+    def make(into: Writer, _: Dropped) -> int:
+        count = _write_text((record for record in loaded if isinstance(record, Text)), tokenizer, context, into)
+        if not count:
+            raise DataError(where, "there is no plain text in it", "give .txt files or rows with a `text` column")
+        return count
+
+    return made("texts", loaded, tokenizer, [context], make, where)
+
+
+def _write_text(records: Iterable[Text], tokenizer: PreTrainedTokenizerBase, context: int, into: Writer) -> int:
+    """Write rows of plain text; returns how many documents there are."""
+    stream, count = [end_id(tokenizer)], 0
+    for bunch in bunches(record.text for record in records):
+        count += len(bunch)
+        stream += [token for tokens in token_lists(tokenizer, bunch) for token in [*tokens, end_id(tokenizer)]]
+        # Rows overlap by one token, so that every token but the very first is predicted once.
+        whole = range(0, len(stream) - context + 1, context - 1)
+        for start in whole:
+            into.add([_text_row(stream[start : start + context])])
+        stream = stream[len(whole) * (context - 1) :]
+    if len(stream) > 1 and count:
+        into.add([_text_row(stream)])
+    return count
+
+
+def _text_row(tokens: list[int]) -> Row:
+    return Row(tokens, [False] + [True] * (len(tokens) - 1))
+
+
+def mixed(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str) -> Rows:
+    """Demonstrations as rows, then plain text: whichever of both there is."""
+
+    def make(into: Writer, dropped: Dropped) -> int:
+        plain: list[Text] = []
+
+        def others() -> Iterator[Record]:
+            for record in loaded:
+                if isinstance(record, Text):
+                    plain.append(record)
+                else:
+                    yield record
+
+        count = _demonstrate(others(), tokenizer, limits, where, into, dropped, last=False)
+        return count + _write_text(plain, tokenizer, limits.max_tokens, into)
+
+    return made("mixed", loaded, tokenizer, [*astuple(limits)], make, where)
+
+
+# ------------------------------------------------------------------------------------------------------------ judgements
+
+
+@dataclass(frozen=True)
+class Form(Generic[Judgement]):
+    """How judgements become groups of rows."""
+
+    of: Callable[[Record, Dropped], list[Judgement]]  # those in a record
+    answers: Callable[[Judgement], list[str]]
+    numbers: Callable[[Judgement], list[Extra]]  # for each answer; none where nothing is preferred
 
 
 def pairs(
-    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
-) -> tuple[list[Group], list[Pair]]:
-    """A group of two rows, chosen and rejected, for each pair; and the pairs that were kept."""
-    distinct = [as_pair(record, where) for record in _decided(loaded, where)]
-    answers = [text for pair in distinct for text in (pair.chosen, pair.rejected)]
-    prompts = [pair.prompt for pair in distinct for _ in range(2)]
-    rows = answered(tokenizer, prompts, answers)
-    found: list[Group] = []
-    kept: list[Pair] = []
-    for i, pair in enumerate(distinct):
-        chosen, rejected = rows[2 * i], rows[2 * i + 1]
-        longest = max(len(chosen), len(rejected))
-        if longest > limits.max_tokens:
-            loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(pair.prompt)}")
-            continue
-        for row in (chosen, rejected):
-            row.extra = {"prob": pair.prob, "weight": pair.weight, "margin": pair.margin or 0.0}
-        found.append([chosen, rejected])
-        kept.append(pair)
-    return _some(found, loaded, where), kept
+    loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, *, every: Ties | None = None
+) -> tuple[Rows, Sequence[Pair]]:
+    """A group of two rows, chosen and rejected, for each pair; and the pairs that were kept.
+
+    Of a ranking the best answer against the worst, or with `every` all comparisons, tied ones included or not.
+    """
+    form = Form[Pair](
+        lambda record, dropped: _pairs(record, dropped, where, every),
+        lambda pair: [pair.chosen, pair.rejected],
+        lambda pair: [{"prob": pair.prob, "weight": pair.weight, "margin": pair.margin or 0.0} for _ in range(2)],
+    )
+    return _judged(f"pairs {every}", form, loaded, tokenizer, limits, where)
 
 
 def rankings(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str, *, ties: bool = False
-) -> tuple[list[Group], list[Ranking]]:
+) -> tuple[Rows, Sequence[Ranking]]:
     """A group of rows, one for each answer, for each ranking; and the rankings that were kept.
 
     Each row knows its `rank` and the `share` of one comparison among those that its ranking holds, tied ones included
     with `ties`.
     """
-    every = [as_ranking(record, where) for record in loaded.records]
-    answers = [text for ranking in every for text in ranking.responses]
-    rows = iter(answered(tokenizer, [r.prompt for r in every for _ in r.responses], answers))
-    found: list[Group] = []
-    kept: list[Ranking] = []
-    for ranking in every:
-        group = [next(rows) for _ in ranking.responses]
-        longest, comparisons = max(map(len, group)), len(compared(ranking.ranks, ties=ties))
-        if longest > limits.max_tokens:
-            loaded.dropped.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(ranking.prompt)}")
-        elif not comparisons or len(set(ranking.responses)) == 1:
-            loaded.dropped.add("no_preference", show(ranking.prompt))
-        else:
-            for row, rank in zip(group, ranking.ranks, strict=True):
-                row.extra = {"rank": rank, "share": 1 / comparisons}
-            found.append(group)
-            kept.append(ranking)
-    return _some(found, loaded, where), kept
+
+    def numbers(ranking: Ranking) -> list[Extra]:
+        comparisons = len(compared(ranking.ranks, ties=ties))
+        if not comparisons or len(set(ranking.responses)) == 1:
+            return []
+        return [{"rank": rank, "share": 1 / comparisons} for rank in ranking.ranks]
+
+    form = Form[Ranking](lambda record, _: [as_ranking(record, where)], lambda ranking: ranking.responses, numbers)
+    return _judged(f"rankings {ties}", form, loaded, tokenizer, limits, where)
 
 
 def ratings(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
-) -> tuple[list[Group], list[Rating]]:
+) -> tuple[Rows, Sequence[Rating]]:
     """A group of one row for each rated answer, which knows its `label`; and the ratings that were kept."""
-    every = [rating for record in _decided(loaded, where) for rating in as_ratings(record, where)]
-    rows = answered(tokenizer, [rating.prompt for rating in every], [rating.response for rating in every])
-    found: list[Group] = []
-    kept: list[Rating] = []
-    for rating, row in zip(every, rows, strict=True):
-        if len(row) > limits.max_tokens:
-            loaded.dropped.add("too_long", f"{len(row)} tokens, {limits.max_tokens} allowed: {show(rating.prompt)}")
-            continue
-        row.extra = {"label": float(rating.label)}
-        found.append([row])
-        kept.append(rating)
-    return _some(found, loaded, where), kept
+
+    def of(record: Record, dropped: Dropped) -> list[Rating]:
+        judged = isinstance(record, Pair | Ranking)
+        found = _pairs(record, dropped, where, None) if judged else [record]
+        return [rating for one in found for rating in as_ratings(one, where)]
+
+    form = Form[Rating](of, lambda rating: [rating.response], lambda rating: [{"label": float(rating.label)}])
+    return _judged("ratings", form, loaded, tokenizer, limits, where)
 
 
 def unpaired(
     loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
-) -> tuple[list[Group], list[Rating]]:
+) -> tuple[Rows, Sequence[Rating]]:
     """A group of two rows for each rated answer: with its own prompt, and another prompt's answer in its place.
 
     Both know the `label` of the first, 1 for good and 0 for bad. The second says how an answer that nobody chose fares (KTO's
     baseline); it is cut where it is too long.
     """
-    found, kept = ratings(loaded, tokenizer, limits, where)
-    rows = [row for (row,) in found]
-    for rating, row in zip(kept, rows, strict=True):
-        row.extra = {"label": float(is_good(rating, where))}
-    starts = [chat.answer_start(row) for row in rows]
-    others = _elsewhere([tuple(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)], where)
-    for group, row, start, other in zip(found, rows, starts, others, strict=True):
-        answer = slice(starts[other], starts[other] + limits.max_tokens - start)
-        tokens, train = rows[other].tokens[answer], rows[other].train[answer]
-        group.append(Row(row.tokens[:start] + tokens, row.train[:start] + train, dict(row.extra)))
-    return found, kept
+    rated, kept = ratings(loaded, tokenizer, limits, where)
+
+    def make(into: Writer, _: Dropped) -> int:
+        starts = [chat.answer_start(row) for (row,) in rated]
+        prompts = [array("i", row.tokens[:start]).tobytes() for (row,), start in zip(rated, starts, strict=True)]
+        for i, other in enumerate(_elsewhere(prompts, where)):
+            (row,), (beside,) = rated[i], rated[other]
+            row.extra = {"label": float(is_good(cast(float, row.extra["label"]), where))}
+            answer = slice(starts[other], starts[other] + limits.max_tokens - starts[i])
+            tokens, train = (
+                row.tokens[: starts[i]] + beside.tokens[answer],
+                row.train[: starts[i]] + beside.train[answer],
+            )
+            into.add([row, Row(tokens, train, row.extra)])
+        return len(into)
+
+    return made("unpaired", loaded, tokenizer, [*astuple(limits)], make, where), kept
+
+
+def _judged(
+    name: str, form: Form[Judgement], loaded: Loaded, tokenizer: PreTrainedTokenizerBase, limits: Limits, where: str
+) -> tuple[Rows, Sequence[Judgement]]:
+    """A group of rows for each judgement in the records; and the judgements that were kept."""
+
+    def make(into: Writer, dropped: Dropped) -> int:
+        numbered, unfit = count(), Dropped()
+        for bunch in bunches(one for record in loaded for one in form.of(record, dropped)):
+            prompts = [one.prompt for one in bunch for _ in form.answers(one)]
+            rows = iter(answered(tokenizer, prompts, [text for one in bunch for text in form.answers(one)]))
+            for one, number in zip(bunch, numbered, strict=False):
+                group, numbers = [next(rows) for _ in form.answers(one)], form.numbers(one)
+                longest = max(map(len, group))
+                if longest > limits.max_tokens:
+                    unfit.add("too_long", f"{longest} tokens, {limits.max_tokens} allowed: {show(one.prompt)}")
+                elif not numbers:
+                    unfit.add("no_preference", show(one.prompt))
+                else:
+                    into.add([replace(row, extra=extra) for row, extra in zip(group, numbers, strict=True)], number)
+        dropped.include(unfit)
+        return len(into)
+
+    rows = made(name, loaded, tokenizer, [*astuple(limits)], make, where)
+    return rows, Kept(lambda: [one for record in loaded for one in form.of(record, Dropped())], rows)
+
+
+def _pairs(record: Record, dropped: Dropped, where: str, every: Ties | None) -> list[Pair]:
+    """The pairs in a record without those that prefer nothing (ties, one answer twice), which are counted."""
+    if not isinstance(record, Ranking):
+        found = [as_pair(record, where)]
+    elif every:
+        found = as_pairs(record, ties=every == "with ties")
+    else:
+        found = [as_pair(record, where)] if compared(record.ranks) else []
+    if not found:
+        dropped.add("no_preference", show(conversation(record)))
+    distinct: list[Pair] = []
+    for pair in found:
+        if pair.chosen.strip() == pair.rejected.strip():
+            dropped.add("identical", show([*pair.prompt, _said(pair.chosen)]))
+        else:
+            distinct.append(pair)
+    return distinct
+
+
+def as_pairs(ranking: Ranking, *, ties: bool) -> list[Pair]:
+    """Every comparison of a ranking as a pair; a tie, with `ties`, as one with the soft label 1/2."""
+    prompt, texts, ranks = ranking.prompt, ranking.responses, ranking.ranks
+    return [
+        Pair(prompt=prompt, chosen=texts[i], rejected=texts[j], prob=0.5 if ranks[i] == ranks[j] else 1.0, meta=ranking.meta)
+        for i, j in compared(ranks, ties=ties)
+    ]  # fmt: skip
+
+
+def compared(ranks: Sequence[int], *, ties: bool = False) -> list[tuple[int, int]]:
+    """Every comparison in a ranking, as (better, worse) places; ties make none, or with `ties` one."""
+    places = range(len(ranks))
+    return [(i, j) for i in places for j in places if ranks[i] < ranks[j] or (ties and ranks[i] == ranks[j] and i < j)]
 
 
 def _elsewhere(prompts: Sequence[Hashable], where: str) -> list[int]:
@@ -204,27 +295,6 @@ def _elsewhere(prompts: Sequence[Hashable], where: str) -> list[int]:
     return found
 
 
-def _decided(loaded: Loaded, where: str) -> list[Record]:
-    """The records, rankings as pairs, without those that prefer nothing (ties, one answer twice), which are counted."""
-    found: list[Record] = []
-    for record in loaded.records:
-        if isinstance(record, Ranking) and not compared(record.ranks):
-            loaded.dropped.add("no_preference", show(record.prompt))
-            continue
-        pair = as_pair(record, where) if isinstance(record, Pair | Ranking) else None
-        if pair and pair.chosen.strip() == pair.rejected.strip():
-            loaded.dropped.add("identical", show([*pair.prompt, _said(pair.chosen)]))
-            continue
-        found.append(pair or record)
-    return found
-
-
-def compared(ranks: Sequence[int], *, ties: bool = False) -> list[tuple[int, int]]:
-    """Every comparison in a ranking, as (better, worse) places; ties make none, or with `ties` one."""
-    places = range(len(ranks))
-    return [(i, j) for i in places for j in places if ranks[i] < ranks[j] or (ties and ranks[i] == ranks[j] and i < j)]
-
-
 def answered(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[Message]], answers: Sequence[str]
 ) -> list[Row]:
@@ -234,6 +304,9 @@ def answered(
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     return chat.rows(tokenizer, examples)
+
+
+# --------------------------------------------------------------------------------------------------------------- prompts
 
 
 @dataclass(frozen=True)
@@ -260,21 +333,7 @@ def prompts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, room: int, wh
         else:
             seen.add(tuple(tokens))
             found.append(Asked(prompt.prompt, tokens, prompt.meta, record))
-    return _some(found, loaded, where)
-
-
-def texts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, context: int, where: str) -> list[Group]:
-    """Plain text as rows of `context` tokens: documents one after the other, each closed by the end token."""
-    stream: list[int] = [end_id(tokenizer)]
-    bodies = [record.text for record in loaded.records if isinstance(record, Text)]
-    if not bodies:
-        raise DataError(where, "there is no plain text in it", "give .txt files or rows with a `text` column")
-    for tokens in token_lists(tokenizer, bodies):
-        stream += [*tokens, end_id(tokenizer)]
-    # Rows overlap by one token, so that every token but the very first is predicted once.
-    starts = range(0, len(stream) - 1, context - 1)
-    rows = [stream[start : start + context] for start in starts]
-    return [[Row(row, [False] + [True] * (len(row) - 1))] for row in rows if len(row) > 1]
+    return some(found, loaded.dropped, where)
 
 
 def show(messages: Sequence[Message]) -> str:
@@ -284,11 +343,3 @@ def show(messages: Sequence[Message]) -> str:
 
 def _said(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-def _some(found: list[T], loaded: Loaded, where: str) -> list[T]:
-    """The rows, or an error that says where they all went."""
-    if found:
-        return found
-    reasons = ", ".join(f"{reason.count} {name} ({reason.example})" for name, reason in loaded.dropped.reasons.items())
-    raise DataError(where, f"no row is left to use: {reasons}", "raise max_tokens, or give other data")

@@ -167,9 +167,9 @@ def as_ratings(record: Record, where: str) -> list[Rating]:
     )  # fmt: skip
 
 
-def is_good(rating: Rating, where: str) -> bool:
+def is_good(label: bool | float, where: str) -> bool:
     """Whether a rated answer is a good one: `true`, or more than half of a scale from 0 to 1."""
-    if not 0 <= rating.label <= 1:
-        raise DataError(where, f"the label {rating.label:g} does not say whether an answer is good",
+    if not 0 <= label <= 1:
+        raise DataError(where, f"the label {label:g} does not say whether an answer is good",
                         "labels are true or false, or lie in 0 to 1 (over 0.5 is good)")  # fmt: skip
-    return rating.label > 0.5
+    return label > 0.5

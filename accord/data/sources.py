@@ -7,9 +7,9 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,7 @@ from accord.data.turns import BadRow
 from accord.errors import AccordError, DataError, EngineError, RecipeError
 from accord.functions import is_reference, load_function, source_of, told
 from accord.recipe import Source
+from accord.run import file_digest
 
 MANY = 2**31 - 1
 HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -63,15 +64,17 @@ def _weighted(records: Iterator[Record], weight: float) -> Iterator[Record]:
         yield from repeat(record, int(whole) + bool(once_more))
 
 
-def read_all(sources: list[Source], dropped: Dropped, where: str) -> list[Record]:
+def read_each(sources: Sequence[Source], dropped: Dropped, where: str) -> Iterator[Record]:
     """The records of all sources, in order; none at all is an error."""
-    records = [record for source in sources for record in read(source, dropped, where)]
-    if not records:
+    empty = True
+    for record in chain.from_iterable(read(source, dropped, where) for source in sources):
+        empty = False
+        yield record
+    if empty:
         names = ", ".join(source.source for source in sources)
         left_out = ", ".join(f"{found.count} as {name} ({found.example})" for name, found in dropped.reasons.items())
         said = f"rows left out: {left_out}" if left_out else "the source is empty, or part leaves nothing of it"
         raise DataError(where, f"no record in {names or 'an empty list of sources'}", said, "look at the source")
-    return records
 
 
 def fingerprint(source: Source) -> str:
@@ -81,6 +84,15 @@ def fingerprint(source: Source) -> str:
         contents.update(chunk)
     settings = {"contents": contents.hexdigest(), **source.model_dump(exclude={"source"})}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def identity(source: Source) -> str | None:
+    """All that the records of a source, and what is said of those left out, depend on; None where nothing tells: a function
+    may read anything, and what a hub out of reach holds is not known."""
+    text = source.source
+    if is_reference(text) or not (text.startswith("accord:") or Path(text).exists() or _commit(text)):
+        return None
+    return f"{text} {fingerprint(source)}"
 
 
 def _is_range(part: str) -> bool:
@@ -203,17 +215,12 @@ def _contents(text: str) -> Iterator[bytes]:
     elif text.startswith("accord:"):
         yield f"{text} {_embedded(text, text)[1]}".encode()
     elif path.is_file():
-        yield suffix(path).encode() + _digest(path)
+        yield (suffix(path) + file_digest(path)).encode()
     elif path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            yield str(file.relative_to(path)).encode() + _digest(file)
+            yield (str(file.relative_to(path)) + file_digest(file)).encode()
     else:
         yield f"{text} {_commit(text)}".encode()
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _commit(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import cast
 
 from huggingface_hub.errors import LocalEntryNotFoundError
 from jinja2 import TemplateError, TemplateSyntaxError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from accord.data.files import first_line
 from accord.errors import AccordError, EngineError, ModelError
@@ -127,7 +128,19 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def token_lists(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool = False) -> list[list[int]]:
     """The tokens of each text; without those that a tokenizer adds by itself, unless `special`."""
-    return cast(list[list[int]], tokenizer(texts, add_special_tokens=special)["input_ids"])
+    found = tokenizer(texts, add_special_tokens=special, return_attention_mask=False)
+    return cast(list[list[int]], found["input_ids"])
+
+
+def identity(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """All that the tokens of a conversation depend on; None where it cannot be told."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    token_lists(tokenizer, [""])  # which puts aside a truncation that its file may ask for
+    template = str(tokenizer.chat_template)
+    today = str(date.today()) if "strftime_now" in template else ""  # it may write the date into the prompt
+    said = [tokenizer.special_tokens_map, tokenizer.split_special_tokens, template, today]
+    return json.dumps([tokenizer.backend_tokenizer.to_str(), *said], default=str)
 
 
 def _settings(path: str | Path, kind: type[AutoConfig] | type[GenerationConfig], file: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
-from accord import lora, processes
+from accord import processes
 from accord.console import duration, say
 from accord.data.sources import fingerprint
 from accord.engine import Engine, process_count, release
@@ -17,9 +17,9 @@ from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
 from accord.recipe import AnyStage, Mix, Recipe, Reward, Source
 from accord.recipe_file import dump, parse, references
-from accord.run import RECORDS, Run, digest, folder_digest, locked, write_text
+from accord.run import RECORDS, Run, digest, locked, write_text
 from accord.stages.check import functions, inspect, read_now
-from accord.stages.check_models import model_path, models
+from accord.stages.check_models import model_print, models
 from accord.stages.fit import Context, stop_on_signal
 from accord.stages.select import NothingKept
 from accord.track import check_trackers, trackers
@@ -185,7 +185,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
                 "stages": [(key, found[target]) for key, target in references(stage)],
                 "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(read_now(stage))},
                 "functions": {key: source_of(reference) for key, reference in functions(stage)},
-                "models": {key: _model_print(model) for key, model in models(stage)},
+                "models": {key: model_print(model) for key, model in models(stage)},
             }
         )
     return found
@@ -198,22 +198,3 @@ def _moveable(settings: object) -> object:
     if isinstance(settings, list):
         return [_moveable(value) for value in settings]
     return Path(settings).name if isinstance(settings, str) and settings.startswith("/") else settings
-
-
-def _model_print(model: str) -> str:
-    path = Path(model_path(model))
-    if not path.is_dir():
-        return _hub_commit(model)
-    adapter = lora.find(path, "model")
-    return folder_digest(path) + (_model_print(adapter.base) if adapter else "")
-
-
-def _hub_commit(model: str) -> str:
-    """The commit of a hub model: that of the cache where the hub cannot be reached, the bare id where nothing is known."""
-    from huggingface_hub import HfApi, errors, try_to_load_from_cache
-
-    try:
-        return HfApi().model_info(model).sha or model
-    except (OSError, errors.HTTPError):  # pyright: ignore[reportPrivateImportUsage]
-        cached = try_to_load_from_cache(model, "config.json")
-        return Path(cached).parent.name if isinstance(cached, str) else model

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.console import say
-from accord.data import chat, judged, prepare
+from accord.data import chat, judged
 from accord.data.dropped import Dropped
+from accord.data.loaded import BUCKETS, both
 from accord.data.records import (
     Example,
     Prompt,
@@ -21,11 +24,12 @@ from accord.data.records import (
     as_pair,
     as_prompt,
     as_ratings,
+    bucket,
     conversation,
     is_good,
     named,
 )
-from accord.data.sources import check, read_all
+from accord.data.sources import check, read_each
 from accord.errors import DataError, ModelError, RecipeError
 from accord.functions import is_reference, load_function
 from accord.objectives import check_params, resolve
@@ -37,16 +41,46 @@ from accord.stages.check_models import check_models, models, origin
 from accord.stages.policy import open_objective
 from accord.suites import resolve as resolve_suite
 
+SHOWN = 8  # records of a source that are rendered before any work
+
+
+@dataclass
+class Contents:
+    """What a source holds, found in one pass that keeps no record but the first few."""
+
+    kinds: Counter[str] = field(default_factory=Counter)  # records by type
+    dropped: Dropped = field(default_factory=Dropped)
+    head: list[Record] = field(default_factory=list)
+    prompts: set[bytes] = field(default_factory=set)  # hashes
+    buckets: Counter[int] = field(default_factory=Counter)  # records by the hash that decides what is held out
+
+    def add(self, record: Record) -> None:
+        """One more record."""
+        self.kinds[type(record).__name__] += 1
+        self.buckets[bucket(record, BUCKETS)] += 1
+        if len(self.head) < SHOWN:
+            self.head.append(record)
+        if not isinstance(record, Text):
+            prompt = "\0".join(turn["content"].strip().lower() for turn in conversation(record))
+            self.prompts.add(hashlib.blake2b(prompt.encode(), digest_size=8).digest())
+
 
 @dataclass(frozen=True)
 class Seen:
     """One data source of a stage, read to its end."""
 
     where: str
-    kinds: dict[str, int]  # records by type
-    dropped: Dropped
-    first: Record
+    key: str
+    stage: AnyStage
+    source: Source
+    contents: Contents
     tokenizer: PreTrainedTokenizerBase | None  # None where a stage of this recipe has yet to make it
+
+    @property
+    def first(self) -> Record:
+        """The first record, as the stage takes it."""
+        asked = self.stage.kind in {"policy", "select", "evaluate"} and self.key != "mix.data"
+        return as_prompt(self.contents.head[0]) if asked else self.contents.head[0]
 
 
 def inspect(recipe: Recipe) -> list[Seen]:
@@ -55,42 +89,43 @@ def inspect(recipe: Recipe) -> list[Seen]:
         _check_names(f"stage.{name}", stage)
     tokenizers = check_models(recipe)
     found: list[Seen] = []
-    read: dict[str, tuple[list[Record], Dropped]] = {}
+    contents: dict[str, Contents] = {}  # a source that several stages name is read once
     for name, stage in recipe.stage.items():
         root = origin(recipe, stage)
+        tokenizer = tokenizers.get(root) if isinstance(root, str) else None
         for key, source in read_now(stage):
-            identity = source.model_dump_json()
-            if identity not in read:
-                dropped = Dropped()
-                read[identity] = (read_all([source], dropped, f"stage.{name}.{key}"), dropped)
-            records, dropped = read[identity]
-            asked = stage.kind in {"policy", "select", "evaluate"} and key != "mix.data"
-            first = as_prompt(records[0]) if asked else records[0]
-            seen = Seen(f"stage.{name}.{key}", dict(Counter(type(r).__name__ for r in records)), dropped, first,
-                        tokenizers.get(root) if isinstance(root, str) else None)  # fmt: skip
-            _check_rows(stage, records, seen)
-            found.append(seen)
+            of = contents.setdefault(source.model_dump_json(), Contents())
+            found.append(Seen(f"stage.{name}.{key}", key, stage, source, of, tokenizer))
+    for of in contents.values():
+        _read([seen for seen in found if seen.contents is of])
+    for name, stage in recipe.stage.items():
         held = getattr(stage, "eval_data", None)
-        now = [source for key, source in read_now(stage) if key == "data"]
-        if isinstance(held, float) and len(now) == len(stage.data):  # leaves something on both sides, or raises
-            every = [record for source in now for record in read[source.model_dump_json()][0]]
-            prepare.split(every, held, f"stage.{name}")
-    for leak in leaks(recipe, {identity: records for identity, (records, _) in read.items()}):
+        of_stage = [seen.contents for seen in found if seen.stage is stage and seen.key == "data"]
+        if isinstance(held, float) and len(of_stage) == len(stage.data):
+            aside = sum(sum(n for i, n in of.buckets.items() if i < held * BUCKETS) for of in of_stage)
+            both(held, f"stage.{name}", train=sum(of.buckets.total() for of in of_stage) - aside, aside=aside)
+    for leak in leaks(recipe, found):
         say(leak)
     return found
 
 
-def leaks(recipe: Recipe, records: dict[str, list[Record]]) -> list[str]:
-    """What to say of held-out and evaluated prompts that are in training data too; `records` by source."""
+def _read(every: Sequence[Seen]) -> None:
+    """Read a source to its end for all stages that name it; each record must fit each of them."""
+    first, contents = every[0], every[0].contents
+    checks = [_check_of(seen) for seen in every]
+    for record in read_each([first.source], contents.dropped, first.where):
+        contents.add(record)
+        for check_one in checks:
+            check_one(record)
+    for seen in every:
+        _check_template(seen)
 
-    def prompts(stage: AnyStage, *keys: str) -> set[str]:
-        return {
-            "\0".join(turn["content"].strip().lower() for turn in conversation(record))
-            for key, source in read_now(stage)
-            if key in keys
-            for record in records[source.model_dump_json()]
-            if not isinstance(record, Text)
-        }
+
+def leaks(recipe: Recipe, found: Sequence[Seen]) -> list[str]:
+    """What to say of held-out and evaluated prompts that are in training data too."""
+
+    def prompts(stage: AnyStage, *keys: str) -> set[bytes]:
+        return set().union(*(seen.contents.prompts for seen in found if seen.stage is stage and seen.key in keys))
 
     learnt = {
         name: prompts(stage, "data", "mix.data") for name, stage in recipe.stage.items() if stage.kind != "evaluate"
@@ -100,9 +135,9 @@ def leaks(recipe: Recipe, records: dict[str, list[Record]]) -> list[str]:
         key = "data" if stage.kind == "evaluate" else "eval_data"
         held = prompts(stage, key)
         for other in learnt if stage.kind == "evaluate" else [name]:
-            if both := held & learnt[other]:
+            if common := held & learnt[other]:
                 said.append(
-                    f"{name:<10} {len(both)} of {len(held)} prompts of {key} are in the training data of {other} too"
+                    f"{name:<10} {len(common)} of {len(held)} prompts of {key} are in the training data of {other} too"
                 )
     return said
 
@@ -130,25 +165,34 @@ def _check_names(where: str, stage: AnyStage) -> None:
         open_objective(stage, where)
 
 
-def _check_rows(stage: AnyStage, records: list[Record], seen: Seen) -> None:
-    """The records are of the kind that the stage reads, and the first ones render under its chat template."""
-    mixed, shown = seen.where.endswith(".mix.data"), seen.where.endswith(".normalise.data")
-    rated = isinstance(stage, Preference) and "label" in resolve(stage.objective, OBJECTIVES, "objective").needs
-    for record in records:
-        if mixed and isinstance(record, Text):
-            continue
-        if mixed or shown or stage.kind == "sft":
-            as_example(record, seen.where)
-        elif isinstance(stage, Reward):
-            judged.check(record, stage.objective, seen.where, margin=stage.params.get("margin") is True)
-        elif isinstance(stage, Preference):
-            _check_preference(record, seen.where, stage.objective, rated=rated)
-        elif (stage.kind == "pretrain") != isinstance(record, Text):
-            wanted = "plain text" if stage.kind == "pretrain" else "prompts"
-            raise DataError(seen.where, f"{named(record)} is not what the stage reads", f"give {wanted}")
+def _check_of(seen: Seen) -> Callable[[Record], object]:
+    """What raises DataError for a record that is not of the kind that the stage reads."""
+    stage, where = seen.stage, seen.where
+    if seen.key == "mix.data":
+        return lambda record: isinstance(record, Text) or as_example(record, where)
+    if seen.key == "normalise.data" or stage.kind == "sft":
+        return lambda record: as_example(record, where)
+    if isinstance(stage, Reward):
+        margin = stage.params.get("margin") is True
+        return lambda record: judged.check(record, stage.objective, where, margin=margin)
+    if isinstance(stage, Preference):
+        rated = "label" in resolve(stage.objective, OBJECTIVES, "objective").needs
+        return lambda record: _check_preference(record, where, stage.objective, rated=rated)
+    return lambda record: _check_prompt(record, where, plain=stage.kind == "pretrain")
+
+
+def _check_prompt(record: Record, where: str, *, plain: bool) -> None:
+    if plain != isinstance(record, Text):
+        wanted = "plain text" if plain else "prompts"
+        raise DataError(where, f"{named(record)} is not what the stage reads", f"give {wanted}")
+
+
+def _check_template(seen: Seen) -> None:
+    """The first records render under the chat template."""
+    records = seen.contents.head
     if seen.tokenizer is not None and not isinstance(records[0], Text):
         try:
-            chat.rows(seen.tokenizer, [_shown(record) for record in records[:8]])
+            chat.rows(seen.tokenizer, [_shown(record) for record in records])
         except ModelError as error:
             raise ModelError(seen.where, *(": ".join(map(str, error.args[:2])), *error.args[2:])) from None
 
@@ -157,7 +201,7 @@ def _check_preference(record: Record, where: str, objective: str, *, rated: bool
     """Ratings go with objectives that read a `label`, and say good or bad; pairs go with every objective."""
     if rated:
         for rating in as_ratings(record, where):
-            is_good(rating, where)
+            is_good(rating.label, where)
     elif isinstance(record, Rating):
         fix = 'give pairs or rankings, or set objective = "kto"'
         raise DataError(where, f"ratings do not go with objective '{objective}'", fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from accord.errors import ModelError, RecipeError
 from accord.functions import is_reference
 from accord.model import context_of, has_head, load_config, skeleton
 from accord.recipe import AnyStage, Evaluate, Lora, Policy, Pretrain, Recipe, Reward, Select, Shape
+from accord.run import folder_digest
 from accord.stages.fit import room_for
 from accord.stages.pretrain import fresh_model
 
@@ -116,6 +118,27 @@ def model_path(model: str) -> Path | str:
     if model.startswith("accord:"):
         return demo.model(model)
     return Path(model) if Path(model).is_dir() else model
+
+
+def model_print(model: str) -> str:
+    """A hash of a model's files, with those of the base that an adapter belongs to; the commit of one of the hub."""
+    path = Path(model_path(model))
+    if not path.is_dir():
+        return _hub_commit(model)
+    adapter = lora.find(path, "model")
+    return folder_digest(path) + (model_print(adapter.base) if adapter else "")
+
+
+@cache
+def _hub_commit(model: str) -> str:
+    """The commit of a hub model: that of the cache where the hub cannot be reached, the bare id where nothing is known."""
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+
+    try:
+        return HfApi().model_info(model).sha or model
+    except (OSError, errors.HTTPError):  # pyright: ignore[reportPrivateImportUsage]
+        cached = try_to_load_from_cache(model, "config.json")
+        return Path(cached).parent.name if isinstance(cached, str) else model
 
 
 def _config(root: str | Shape, where: str) -> PretrainedConfig:

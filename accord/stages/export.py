@@ -16,8 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from accord.data import prepare
 from accord.data.batch import collate
 from accord.data.prepare import Limits, Loaded
-from accord.data.records import Record, Text
-from accord.data.sources import read_all
+from accord.data.records import Text
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
@@ -119,13 +118,11 @@ def pack(integers: Tensor) -> Tensor:
 
 def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Source, engine: Engine) -> float:
     """Perplexity on demonstrations (the answers') or plain text."""
-    loaded = Loaded([])
-    loaded.records = read_all([data], loaded.dropped, "--data")
+    loaded = Loaded.of([data], "--data")
     room = context_of(model.config)
-    texts: list[Record] = [record for record in loaded.records if isinstance(record, Text)]
     groups = (
-        prepare.texts(Loaded(texts), tokenizer, room, "--data")
-        if texts
+        prepare.texts(loaded, tokenizer, room, "--data")
+        if any(isinstance(record, Text) for record in loaded.records)
         else prepare.demonstrations(loaded, tokenizer, Limits(room), "--data")
     )
     batches = [collate(groups[i : i + 64], pad_id(tokenizer)) for i in range(0, len(groups), 64)]

@@ -18,8 +18,10 @@ import torch
 from accord import demo, processes
 from accord.console import Progress as Line
 from accord.console import say
-from accord.data.batch import Batch, Group, collate, order, step_count
-from accord.data.prepare import Limits, Loaded
+from accord.data.batch import Batch, collate, order, step_count
+from accord.data.loaded import Loaded
+from accord.data.prepare import Limits
+from accord.data.rows import Group, Rows
 from accord.engine import Engine, Learner, Part, Progress, reduction, schedule
 from accord.errors import Interrupted, RecipeError
 from accord.health import NotFinite
@@ -90,6 +92,8 @@ class Step:
 Evaluation: TypeAlias = Callable[[int], dict[str, float]]
 # Adds to batches that count together what couples their rows.
 Complete: TypeAlias = Callable[[Sequence[Batch]], list[Batch]]
+# Sees to it that groups, by their places, have all their numbers before they become a batch.
+Ready: TypeAlias = Callable[[Sequence[int]], object]
 Offline: TypeAlias = Pretrain | Sft | Reward | Preference  # stages that fit to records as they are
 
 
@@ -155,10 +159,12 @@ def fit_groups(
     params: dict[str, object] | None = None,
     tags: dict[str, int] | None = None,
     complete: Complete = list,
+    ready: Ready | None = None,
 ) -> dict[str, float]:
     """Fit models to groups of rows, in passes of shuffled batches; returns the last evaluation on `held`.
 
-    `complete` is called on each batch just before its update, and on all held-out ones together before their evaluation.
+    `complete` is called on each batch just before its update, and on all held-out ones together before their evaluation;
+    `ready` on the places of its groups before it is made.
     """
     engine, optim = context.engine, stage.optim
     learner = engine.learner(roles, optim)
@@ -177,7 +183,7 @@ def fit_groups(
     fit(
         context,
         learner,
-        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step, complete=complete),
+        steps(groups, pad, optim.batch_size, seed=seed, start=progress.step, complete=complete, ready=ready),
         objective,
         params=params or {},
         stage=stage,
@@ -191,11 +197,15 @@ def fit_groups(
 
 
 def steps(
-    groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int, complete: Complete = list
-) -> Iterator[Step]:
+    groups: Sequence[Group], pad: int, batch_size: int, *, seed: int, start: int, complete: Complete = list,
+    ready: Ready | None = None,
+) -> Iterator[Step]:  # fmt: skip
     """Batches of groups without end, from step `start` on, each completed when it is asked for."""
+    rows = Rows.of(groups)
     for index in order(len(groups), batch_size, seed=seed, start=start):
-        yield Step(complete([collate([groups[i] for i in index], pad)]))
+        if ready:
+            ready(index)
+        yield Step(complete([collate(rows.select(index), pad)]))
 
 
 def limits_of(stage: Trained, path: str, context: Context) -> Limits:

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from accord.console import say
 from accord.data import prepare
-from accord.data.batch import Group, collate, minibatches, order, step_count
-from accord.data.prepare import Asked, Loaded
-from accord.data.records import Text
+from accord.data.batch import collate, minibatches, order, step_count
+from accord.data.prepare import Asked
+from accord.data.rows import Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Part, Progress, seed_all
 from accord.estimate import mean
@@ -119,7 +119,7 @@ def loss_params(objective: Objective, stage: Policy) -> dict[str, object]:
 
 
 def rollout_steps(
-    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress, mix: Sequence[Group],
+    context: Context, stage: Policy, actors: Actors, asked: Sequence[Asked], progress: Progress, mix: Rows | None,
     *, total: int, takes: Set[str],
 ) -> Iterator[Step]:  # fmt: skip
     """Rollout batches without end: each becomes `epochs` passes of minibatches over the same answers.
@@ -173,15 +173,13 @@ def rollout_steps(
         yield Step(batches, numbers, {name: of_step[name] for name in takes & of_step.keys()}, beside, enough)
 
 
-def mix_parts(
-    context: Context, stage: Policy, actors: Actors, groups: Sequence[Group], count: int, step: int
-) -> list[Part]:
+def mix_parts(context: Context, stage: Policy, actors: Actors, rows: Rows | None, count: int, step: int) -> list[Part]:
     """So many batches of the mixed data, one for each update of a step; none where nothing is mixed in."""
-    if not stage.mix:
+    if not stage.mix or rows is None:
         return []
-    batches = order(len(groups), stage.mix.batch_size, seed=context.seed, start=step * count)
+    batches = order(len(rows), stage.mix.batch_size, seed=context.seed, start=step * count)
     pad = pad_id(actors.tokenizer)
-    made = [collate([groups[i] for i in next(batches)], pad) for _ in range(count)]
+    made = [collate(rows.select(next(batches)), pad) for _ in range(count)]
     return [Part(batch, sft, weight=stage.mix.coef, name="mix") for batch in made]
 
 
@@ -244,14 +242,12 @@ def shown(rollouts: Sequence[Rollout], scores: Sequence[Score], step: int) -> li
 # ------------------------------------------------------------------------------------------------------------ loading
 
 
-def mixed(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
+def mixed(context: Context, stage: Policy, path: str, tokenizer: PreTrainedTokenizerBase) -> Rows | None:
     """The rows of `mix`: demonstrations, plain text, or both."""
     if not stage.mix:
-        return []
+        return None
     where, limits = f"{context.where}.mix", limits_of(stage, path, context)
     loaded, _ = prepare.load(stage.mix.data, None, where)
-    texts = Loaded([record for record in loaded.records if isinstance(record, Text)])
-    others = Loaded([record for record in loaded.records if not isinstance(record, Text)], loaded.dropped)
-    groups = prepare.demonstrations(others, tokenizer, limits, f"{where}.data") if others.records else []
-    say_kept(context, "mix", loaded, len(groups) + len(texts.records))
-    return groups + (prepare.texts(texts, tokenizer, limits.max_tokens, f"{where}.data") if texts.records else [])
+    rows = prepare.mixed(loaded, tokenizer, limits, f"{where}.data")
+    say_kept(context, "mix", loaded, loaded.kept)
+    return rows

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Batch, Group, collate
+from accord.data.batch import Batch
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine, seed_all
 from accord.model import Roles, load_policy, save_model
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES, log_ratio
 from accord.recipe import Preference
-from accord.run import write_file
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
+from accord.stages.reference import Reference, of_evaluation, of_training
 
 
 def run(context: Context, stage: Preference) -> None:
     """Train on pairs or, where the objective needs a `label`, on rated answers.
 
-    The reference's log-probs are computed once, kept on disk, and the reference leaves memory.
+    The reference's log-probs are computed once and kept on disk; it is in memory only for that.
     """
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
@@ -37,10 +33,14 @@ def run(context: Context, stage: Preference) -> None:
     needed = objective.needed(params)
     made = prepare.unpaired if "label" in needed else prepare.pairs
     groups, _ = made(train, tokenizer, limits, f"{context.where}.data")
-    held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else ([], [])
-    note_data(context, train, len(groups), held, len(held_groups))
+    held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else (None, [])
+    note_data(context, train, len(groups), held, len(held_groups or []))
+    reference: Reference | None = None
     if "ref_logp" in needed or "label" in needed:
-        add_reference(context, stage, tokenizer, [*groups, *held_groups])
+        reference = of_training(context, stage, tokenizer, groups)
+        groups = reference.rows
+        if held_groups:
+            held_groups = of_evaluation(context, stage, tokenizer, held_groups).rows
 
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
@@ -50,8 +50,8 @@ def run(context: Context, stage: Preference) -> None:
         return with_baseline(context.engine, roles, batches, micro_tokens=stage.optim.micro_tokens)
 
     result = fit_groups(
-        context, stage, roles, objective, groups, held_groups, pad=pad_id(tokenizer), seed=context.seed,
-        params=params, complete=complete if "label" in needed else list,
+        context, stage, roles, objective, groups, held_groups or [], pad=pad_id(tokenizer), seed=context.seed,
+        params=params, complete=complete if "label" in needed else list, ready=reference.ready if reference else None,
     )  # fmt: skip
     context.folder.note(result=result)
     save_model(policy, tokenizer, context.folder.model)
@@ -73,43 +73,3 @@ def with_baseline(engine: Engine, roles: Roles, batches: Sequence[Batch], *, mic
         batch.extra["baseline"] = gain.mean().clamp(min=0).expand(len(batch))
         batch.extra["good_share"] = good.mean().expand(len(batch))
     return own
-
-
-def add_reference(
-    context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group]
-) -> None:
-    """Give every row the reference's log-prob of each of its answer's tokens (`ref_logp`, 0 elsewhere)."""
-    rows = [row for group in groups for row in group]
-    lengths = [len(row) for row in rows]
-    path = context.folder.path / "ref_logp.pt"
-    values = _kept(path, sum(lengths))
-    if values is None:
-        reference = load_policy(context.path(stage.reference or stage.model), tokenizer, f"{context.where}.reference")
-        values = reference_logp(context, Roles(policy=context.engine.place(reference)), groups, tokenizer, stage)
-        made = values
-        write_file(path, lambda draft: torch.save(made, draft))
-    for row, of_row in zip(rows, values.split(lengths), strict=True):
-        row.extra["ref_logp"] = of_row.tolist()
-
-
-def _kept(path: Path, tokens: int) -> Tensor | None:
-    """Log-probs that an interrupted run of this very stage has left, if they are complete."""
-    if not path.exists():
-        return None
-    try:
-        values = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError):  # damaged: computed again
-        return None
-    return values if len(values) == tokens else None
-
-
-def reference_logp(
-    context: Context, roles: Roles, groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase, stage: Preference
-) -> Tensor:
-    """The log-prob of every token of every row under a frozen policy, one row after the other, [tokens]."""
-    found: list[Tensor] = []
-    for i in range(0, len(groups), 64):
-        batch = collate(groups[i : i + 64], pad_id(tokenizer))
-        out = context.engine.outputs(roles, batch, ["logp"], micro_tokens=stage.optim.micro_tokens)
-        found.append(out.logp[batch.attend])
-    return torch.cat(found)

@@ -38,7 +38,7 @@ def run(context: Context, stage: Pretrain) -> None:
     length = min(stage.shape.context, context_of(load_config(start, context.where)))
     groups = prepare.texts(train, tokenizer, length, f"{context.where}.data")
     held_groups = prepare.texts(held, tokenizer, length, f"{context.where}.eval_data") if held else []
-    note_data(context, train, len(train.records), held, len(held.records) if held else 0)
+    note_data(context, train, train.kept, held, held.kept if held else 0)
     fit_likelihood(context, stage, start, tokenizer, groups, held_groups)
 
 

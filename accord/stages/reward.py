@@ -9,14 +9,15 @@ from itertools import compress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from accord import processes
 from accord.console import say
 from accord.data import judged, prepare
-from accord.data.batch import Group
 from accord.data.judged import Form, Judged, comparisons, form_of
 from accord.data.records import Pair, bucket
+from accord.data.rows import Group, Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
 from accord.errors import RecipeError
@@ -75,7 +76,7 @@ class Material:
     """What one model learns from and is judged by: rows, and the records that they are of."""
 
     form: Form
-    groups: Sequence[Group]
+    groups: Rows
     records: Sequence[Judged]
     held: Sequence[Group]
     held_records: Sequence[Judged]
@@ -83,11 +84,15 @@ class Material:
     def of(self, fit: Fit, stage: Reward) -> Material:
         """What a fit has of it; a fold is judged by what it does not learn from."""
         learnt = [fit.learns(record, stage) for record in self.records]
-        share = replace(self, groups=list(compress(self.groups, learnt)), records=list(compress(self.records, learnt)))
+        share = replace(
+            self, groups=self.groups.select(np.flatnonzero(learnt)), records=list(compress(self.records, learnt))
+        )
         if fit.kind != "fold":
             return share
         rest = [not yes for yes in learnt]
-        return replace(share, held=list(compress(self.groups, rest)), held_records=list(compress(self.records, rest)))
+        return replace(
+            share, held=self.groups.select(np.flatnonzero(rest)), held_records=list(compress(self.records, rest))
+        )
 
 
 def read(context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, path: str) -> Material:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -15,7 +14,7 @@ from accord.console import say
 from accord.data import prepare
 from accord.data.batch import Group, collate
 from accord.data.prepare import Limits, Loaded
-from accord.data.records import Record, as_example
+from accord.data.records import Record
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.errors import RecipeError
 from accord.model import Roles, context_of, load_config, load_policy
@@ -73,10 +72,8 @@ def measured_on(
 
 def demonstrations(context: Context, stage: Reward, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Group]:
     """Demonstrations as answers to be scored, whose mean reward becomes 0 (Ouyang et al. 2022, section 3.5)."""
-    where = f"{context.where}.normalise.data"
     loaded, _ = prepare.load(stage.normalise.data or [], None, f"{context.where}.normalise")
-    loaded.records = [replace(as_example(record, where), train="last") for record in loaded.records]
-    groups = prepare.demonstrations(loaded, tokenizer, limits, where)
+    groups = prepare.demonstrations(loaded, tokenizer, limits, f"{context.where}.normalise.data", last=True)
     say_kept(context, "normalise", loaded, len(groups))
     return spread_out(groups, MEASURED)
 
