@@ -36,9 +36,9 @@ from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
 from accord.model import Output, Outputs, Roles, checkpoint_layers, score_head, token_kl
 from accord.objectives import Objective
-from accord.recipe import Compute, Optim
+from accord.recipe import Compute, Decoding, Optim
 from accord.run import write_folder
-from accord.sampler import Ask, Rollout, Sampler
+from accord.sampler import PLAIN, Ask, Rollout, Sampler
 
 Item = TypeVar("Item")
 
@@ -225,12 +225,14 @@ class Engine:
         temperature: float,
         seed: int,
         version: int = 0,
+        decoding: Decoding = PLAIN,
     ) -> list[Rollout]:
         """One answer for each ask, in order; every process samples a share of them."""
         with self.autocast(), enough_memory("rollout.max_new_tokens", max_new_tokens):
             mine = sampler.generate(
-                self._share(asks), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, version=version
-            )
+                self._share(asks), max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, version=version,
+                decoding=decoding,
+            )  # fmt: skip
         shares = [iter(share) for share in processes.gather(mine)]
         return [next(shares[i % len(shares)]) for i in range(len(asks))]
 

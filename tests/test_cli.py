@@ -393,6 +393,18 @@ def test_chat_answers_a_prompt(accord: Accord, finished: Path):
     assert accord("chat", finished / "sft" / "model", "--prompt", "hi", "--max-new-tokens", "4") == said
 
 
+def test_chat_samples_as_it_is_told(accord: Accord, finished: Path):
+    def said(*settings: str) -> str:
+        return accord("chat", finished / "sft", "--prompt", "hi", "--max-new-tokens", "40", *settings).out
+
+    greedy, free = said("--temperature", "0"), said("--temperature", "1")
+    assert said("--temperature", "1", "--top-k", "1") == said("--temperature", "1", "--min-p", "1") == greedy != free
+    assert said("--temperature", "1", "--top-p", "1e-6") == greedy
+    assert said("--temperature", "0", "--repetition-penalty", "1000") != greedy
+    middle = free.strip(" …\n")[1:3]
+    assert said("--temperature", "1", "--stop", "never", "--stop", middle).strip() == free.partition(middle)[0].strip()
+
+
 def test_chat_needs_no_settings(accord: Accord, finished: Path):
     """The default length of an answer gives way where the model's context is short."""
     assert accord("chat", finished / "sft", "--prompt", "hi").code == 0
@@ -451,6 +463,8 @@ MISUSED = {
     "no answers to measure": ("check --data {here}/asked.jsonl --model {run}/sft",
                               f"--model: there are no answers to measure; {ANSWERS}"),
     "no answers to score": ("score {run}/reward {here}/asked.jsonl", f"data: a Prompt has no answer to score; {ANSWERS}"),
+    "a chat that stops at nothing": ("chat {run}/sft --prompt hi --stop=",
+                                     "--stop: is empty; give the text that ends an answer"),
     "a chat with a whole run": ("chat {run} --prompt hi",
                                 "{run}: is a whole run; name one of its stages: {run}/dpo, {run}/ppo, {run}/reward, {run}/sft"),
     "a chat that is too long": ("chat {run}/sft --prompt {long}",

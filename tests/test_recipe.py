@@ -109,6 +109,8 @@ MISTAKES: list[tuple[str, object, str]] = [
      ".f.py:g.combin: unknown key 'combin'; did you mean 'combine'?; known: weight, combine, penalty, outside"),
     ("stage ppo params cilp", 1, ": unknown key 'cilp'; did you mean 'clip'?; known: preset, kl, "),
     ("stage ppo rollout max_tokens", 1, ": unknown key 'max_tokens'; did you mean 'max_new_tokens'?; known: batch_size, "),
+    # Log-probs of a truncated distribution would not be the trainer's.
+    ("stage ppo rollout top_p", 0.9, ": unknown key 'top_p'; known: batch_size, group_size, "),
     ("stage dpo params bta", 1, ": unknown key 'bta'; did you mean 'beta'?; known: beta"),
     ("stage reward params center", 1, ": unknown key 'center'; did you mean 'centre'?; known: label_smoothing, margin, "),
     ("stage ev sampling temprature", 1, ": unknown key 'temprature'; did you mean 'temperature'?; known: "),
@@ -131,6 +133,8 @@ MISTAKES: list[tuple[str, object, str]] = [
     ("stage ev baseline", "ppp", ": unknown model 'ppp'; did you mean 'ppo'?; known: sft, ppo (given: 'ppp')"),
     ("stage sft lora", {"targets": "q_proj"}, f"{TARGETS} (given: 'q_proj')"),
     ("stage sft lora", {"targets": []}, TARGETS),
+    ("stage ev sampling stop", [""], ".0: this must not be empty (given: '')"),
+    ("stage ev sampling top_p", 0, ": input should be greater than 0 (given: 0)"),
     ("stage base shape vocab", 100, ": input should be greater than or equal to 261 (given: 100)"),
     ("stage base shape context", 1, ": input should be greater than or equal to 2 (given: 1)"),
     ("stage ev suites", [], ": this must not be empty"),
@@ -297,6 +301,7 @@ def test_overrides_have_types(file: Path):
         ["name=other", "seed=3", "compute.precision='float32'", "stage.sft.optim.lr=3e-6", "stage.sft.eval_data=0.25",
          "stage.sft.optim.betas=[0.5, 0.75]", 'stage.ppo.rewards={"@reward"=2, "mine.py:f"={weight=3}}',
          "stage.ppo.params.whiten=false", "stage.ppo.params.critic=policy", "stage.ev.sampling.temperature=0.5",
+         "stage.ev.sampling.stop=User:",
          "stage.sft.data=a=b/c", "stage.more.kind=sft", "stage.more.model=@sft", "stage.more.data=a/b"],
     )  # fmt: skip
     sft, ppo, ev = recipe.stage["sft"], recipe.stage["ppo"], recipe.stage["ev"]
@@ -307,7 +312,7 @@ def test_overrides_have_types(file: Path):
     assert (sft.optim.lr, sft.optim.betas, sft.optim.steps, sft.eval_data) == (3e-6, (0.5, 0.75), 4, 0.25)
     assert {name: term.weight for name, term in ppo.rewards.items()} == {"@reward": 2, f"{Path.cwd()}/mine.py:f": 3}
     assert (ppo.params.whiten, ppo.params.critic, ppo.params.kl) == (False, "policy", 0.1)
-    assert (ev.sampling.temperature, sft.data[0].source) == (0.5, "a=b/c")
+    assert (ev.sampling.temperature, ev.sampling.stop, sft.data[0].source) == (0.5, ("User:",), "a=b/c")
     assert list(recipe.stage)[-1] == "more"
 
 
@@ -379,6 +384,10 @@ COMMON = (
 )
 LORA = "lora.alpha lora.dropout lora.r lora.targets"
 REWARDS = "rewards.combine rewards.outside rewards.penalty rewards.weight"
+SAMPLING = (
+    "sampling.max_new_tokens sampling.min_p sampling.repetition_penalty sampling.stop sampling.temperature "
+    "sampling.top_k sampling.top_p"
+)
 POLICY = (
     "bessel entropy epochs kl kl_budget kl_control kl_end kl_estimator kl_horizon kl_in kl_level kl_rate kl_stop "
     "kl_target length_penalty logp_temperature missing_eos missing_eos_how preset reward_clip reward_norm whiten"
@@ -395,10 +404,8 @@ OPTIONS = {
     f"checkpoints max_tokens {DATA.replace('data.', 'mix.data.')} mix.batch_size mix.coef model objective "
     f"{' '.join(f'params.{name}' for name in POLICY.split())} patience reference rollout.batch_size "
     "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
-    "select": f"{DATA} {REWARDS} above keep kind max_tokens micro_tokens model n sampling.max_new_tokens "
-    "sampling.temperature seed",
-    "evaluate": f"{DATA} {REWARDS} baseline best_of curves kind max_tokens micro_tokens models sampling.max_new_tokens "
-    "sampling.temperature seed suites",
+    "select": f"{DATA} {REWARDS} {SAMPLING} above keep kind max_tokens micro_tokens model n seed",
+    "evaluate": f"{DATA} {REWARDS} {SAMPLING} baseline best_of curves kind max_tokens micro_tokens models seed suites",
 }
 
 

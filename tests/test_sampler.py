@@ -1,33 +1,46 @@
-"""Sampling: greedy decoding is that of transformers, noise is a function of (seed, number, position), logp is the trainer's."""
+"""Sampling: greedy decoding is that of transformers, rows come and go without a trace, logp is the trainer's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    LogitsProcessorList,
+    MinPLogitsWarper,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from accord.data.batch import Row, collate
 from accord.engine import Engine
 from accord.model import Roles
-from accord.sampler import Ask, Rollout
-from accord.sampler.local import LocalSampler, draw, uniform
+from accord.recipe import Decoding
+from accord.sampler import PLAIN, Ask, Rollout
+from accord.sampler.local import LocalSampler
 
 VOCAB = 320
 PAD, END = 0, 1
@@ -42,7 +55,15 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**LLAMA)),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=None)),
     "mistral-window": lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=6)),  # shorter than the prompts
-}
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMA, head_dim=16)),
+    "qwen3-window": lambda: Qwen3ForCausalLM(
+        Qwen3Config(**LLAMA, head_dim=16, use_sliding_window=True, sliding_window=6, max_window_layers=1)
+    ),  # of the second layer alone
+    "gpt-neox": lambda: GPTNeoXForCausalLM(
+        GPTNeoXConfig(**SHAPE, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                      max_position_embeddings=128)
+    ),  # decoded by transformers' own cache
+}  # fmt: skip
 
 
 @pytest.fixture(params=MODELS)
@@ -93,16 +114,33 @@ def said(rollouts: Sequence[Rollout]) -> list[list[int]]:
 # --------------------------------------------------------------------------------------------------- against references
 
 
-def test_greedy_is_generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    every = asks(14)
-    free = [greedy(model, ask.tokens, [VOCAB - 1], 24) for ask in every]
+@pytest.mark.parametrize("max_rows", [128, 5])
+def test_greedy_is_generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, max_rows: int) -> None:
+    every = asks(11)
+    free = [greedy(model, ask.tokens, [VOCAB], 24) for ask in every[:3]]
     stops = sorted({free[0][5], free[1][11], free[2][17]})  # end tokens that some rows reach, early and late
     expected = [greedy(model, ask.tokens, stops, 24) for ask in every]
-    found = sampler(model, tokenizer, *stops).generate(every, max_new_tokens=24, temperature=0, seed=0)
+    every, expected = [*every, *every[:3]], [*expected, *expected[:3]]  # of three prompts two answers
+    one = sampler(model, tokenizer, *stops, max_rows=max_rows)
+    found = one.generate(every, max_new_tokens=24, temperature=0, seed=0)
 
     assert said(found) == expected
     assert {rollout.finish for rollout in found} == {"stop", "length"}
     assert len({len(rollout.tokens) for rollout in found}) > 2
+
+
+def test_greedy_is_generate_after_long_prompts(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Longer than what plain products read, and more than one forward pass takes."""
+    torch.manual_seed(0)
+    long = LLAMA | {"max_position_embeddings": 700}
+    for made in (LlamaForCausalLM(LlamaConfig(**long)), MistralForCausalLM(MistralConfig(**long, sliding_window=40))):
+        dice = np.random.default_rng(5)
+        every = [
+            Ask(prompt=[], tokens=dice.integers(2, VOCAB, length).tolist(), number=i)
+            for i, length in enumerate((600, 300, 256, 257, 31))
+        ]
+        found = sampler(made.eval(), tokenizer, END).generate(every, max_new_tokens=8, temperature=0, seed=0)
+        assert said(found) == [greedy(made, ask.tokens, [END], 8) for ask in every]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
@@ -185,16 +223,21 @@ def test_seed_and_number_decide(llama: PreTrainedModel, tokenizer: PreTrainedTok
 # --------------------------------------------------------------------------------------------------------------- ending
 
 
-def test_rows_that_end_leave_the_batch(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    stops = set(range(1, 40))
-    widths: list[int] = []
-
-    def note(_: nn.Module, __: tuple[object, ...], kwargs: dict[str, Tensor]) -> None:
-        widths.append(len(kwargs["input_ids"]))
-
-    handle = llama.register_forward_pre_hook(note, with_kwargs=True)
-    found = sampler(llama, tokenizer, *stops).generate(asks(40), max_new_tokens=12, temperature=1.0, seed=1)
+@contextmanager
+def passes(model: PreTrainedModel) -> Iterator[list[int]]:
+    """The number of tokens that each forward pass reads."""
+    found: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, __, kwargs: found.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    yield found
     handle.remove()
+
+
+def test_rows_that_end_leave_the_batch(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    stops, every = set(range(1, 40)), asks(40)
+    with passes(llama) as read:
+        found = sampler(llama, tokenizer, *stops).generate(every, max_new_tokens=12, temperature=1.0, seed=1)
 
     for rollout in found:
         assert not stops & set(rollout.tokens[:-1])
@@ -202,7 +245,70 @@ def test_rows_that_end_leave_the_batch(llama: PreTrainedModel, tokenizer: PreTra
         assert len(rollout.logp) == len(rollout.tokens)
         assert rollout.finish == "stop" or len(rollout.tokens) == 12
     assert {rollout.finish for rollout in found} == {"stop", "length"}
-    assert widths == [sum(len(rollout.tokens) > i for rollout in found) for i in range(12)]
+    going = [sum(len(rollout.tokens) > i for rollout in found) for i in range(1, 12)]
+    assert read[0] == sum(len(ask.tokens) for ask in every)  # no padding
+    assert len(read) == 12
+    assert all(rows <= tokens <= rows + 3 for tokens, rows in zip(read[1:], going, strict=True))  # shapes come in fours
+
+
+def test_waiting_asks_enter_as_others_leave(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    stops, every = set(range(1, 40)), asks(40)
+    with passes(llama) as read:
+        found = sampler(llama, tokenizer, *stops, max_rows=8).generate(
+            every, max_new_tokens=40, temperature=1.0, seed=1
+        )
+    lengths = [len(rollout.tokens) for rollout in found]
+    one_batch_after_another = sum(max(lengths[i : i + 8]) for i in range(0, 40, 8))
+    assert len(read) < one_batch_after_another
+    assert sum(read) < sum(len(ask.tokens) for ask in every) + 1.2 * sum(lengths)  # hardly a slot stands empty
+
+
+def test_the_prompt_of_a_group_is_read_once(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    alone = asks(6, shortest=8)
+    every = [replace(ask, number=6 * k + i) for k in range(4) for i, ask in enumerate(alone)]
+    for max_rows in (128, 10):
+        with passes(llama) as read:
+            found = sampler(llama, tokenizer, max_rows=max_rows).generate(
+                every, max_new_tokens=2, temperature=1.0, seed=0
+            )
+        prompts = sum(len(ask.tokens) for ask in alone)
+        assert prompts <= sum(read) - len(every) <= prompts + 3 * len(read)  # beside one more token for each answer
+        assert [rollout.prompt_tokens for rollout in found] == [ask.tokens for ask in every]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_is_as_it_was(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, precision: str) -> None:
+    llama.set_attn_implementation("eager")
+    prompt = torch.arange(2, 12)[None]
+    before = llama(input_ids=prompt).logits
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        sampler(llama, tokenizer).generate(asks(3), max_new_tokens=4, temperature=1.0, seed=0)
+        with pytest.raises(IndexError):  # a token that the model does not have
+            sampler(llama, tokenizer).generate(
+                [Ask(prompt=[], tokens=[VOCAB], number=0)], max_new_tokens=4, temperature=1.0, seed=0
+            )
+    assert llama.config._attn_implementation == "eager"
+    after = llama(input_ids=prompt).logits
+    assert torch.equal(after, before)
+    after.sum().backward()  # and still learns
+    assert all(weight.grad is not None for weight in llama.parameters())
+
+
+def test_bfloat16_logp_is_the_trainers(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """The sampler's own casts are autocast's: equal but for what bfloat16 rounds off in attention."""
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sampler(llama, tokenizer).generate(asks(8), max_new_tokens=20, temperature=1.0, seed=0)
+    gaps: list[float] = []
+    for rollout in found:
+        tokens, start = torch.tensor([rollout.prompt_tokens + rollout.tokens]), len(rollout.prompt_tokens)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            logp = llama(input_ids=tokens).logits[0, start - 1 : -1].float().log_softmax(-1)
+        ours = torch.tensor(rollout.logp)
+        gaps += (logp.gather(1, tokens[0, start:, None])[:, 0] - ours).abs().tolist()
+        with torch.no_grad():
+            exact = llama(input_ids=tokens).logits[0, start - 1 : -1].log_softmax(-1)
+        assert not torch.allclose(exact.gather(1, tokens[0, start:, None])[:, 0], ours, atol=1e-4)  # it is bfloat16
+    assert np.mean(gaps) < 0.02
 
 
 def test_an_answer_may_end_on_its_last_token(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -216,29 +322,29 @@ def test_an_answer_may_end_on_its_last_token(llama: PreTrainedModel, tokenizer: 
     assert (first.tokens, first.text) == (free.tokens[:1], "")
 
 
-def test_text_has_neither_special_tokens_nor_outer_spaces(tokenizer: PreTrainedTokenizerFast) -> None:
-    class Parrot(LlamaForCausalLM):
-        """Says a fixed sequence: its weights are there to be a model, its logits point at the script."""
+class Parrot(LlamaForCausalLM):
+    """Says a fixed sequence: its weights are there to be a model, its logits point at the script."""
 
-        script: Sequence[int] = ()
+    script: Sequence[int] = ()
 
-        def forward(self, input_ids: Tensor, position_ids: Tensor, **_: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
-            from transformers.modeling_outputs import CausalLMOutputWithPast
+    def forward(self, input_ids: Tensor, position_ids: Tensor, **_: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logits = torch.full((1, 1, VOCAB), -50.0)
+        logits[:, 0, self.script[int(position_ids[0, -1]) - 2]] = 50.0  # the prompt has three tokens
+        return CausalLMOutputWithPast(logits=cast(torch.FloatTensor, logits))
 
-            logits = torch.full((len(input_ids), 1, VOCAB), -50.0)
-            logits[:, 0, self.script[int(position_ids[0, -1]) - 2]] = 50.0  # the prompt has three tokens
-            return CausalLMOutputWithPast(logits=cast(torch.FloatTensor, logits))
 
+def speak(tokenizer: PreTrainedTokenizerFast, text: str, *stops: int, decoding: Decoding = PLAIN) -> Rollout:
     parrot = Parrot(LlamaConfig(**LLAMA)).eval()
+    parrot.script = cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
+    ask = Ask(prompt=[], tokens=[5, 6, 7], number=0)
+    (found,) = sampler(parrot, tokenizer, *stops).generate(
+        [ask], max_new_tokens=len(parrot.script), temperature=1.0, seed=0, decoding=decoding
+    )
+    assert found.tokens == parrot.script[: len(found.tokens)]
+    return found
 
-    def speak(text: str, *stops: int) -> Rollout:
-        parrot.script = cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
-        ask = Ask(prompt=[], tokens=[5, 6, 7], number=0)
-        (found,) = sampler(parrot, tokenizer, *stops).generate(
-            [ask], max_new_tokens=len(parrot.script), temperature=1.0, seed=0
-        )
-        return found
 
+def test_text_has_neither_special_tokens_nor_outer_spaces(tokenizer: PreTrainedTokenizerFast) -> None:
     for text, wanted in [
         (" the cat sat.\n<|end|>", "the cat sat."),
         ("\n\n the  cat \t<|end|>", "the  cat"),
@@ -246,109 +352,72 @@ def test_text_has_neither_special_tokens_nor_outer_spaces(tokenizer: PreTrainedT
         ("<|end|>", ""),
         ("cut off here ", "cut off here"),
     ]:
-        found = speak(text, END)
+        found = speak(tokenizer, text, END)
         assert found.text == wanted
         assert found.finish == ("stop" if "<|end|>" in text else "length")
-        assert found.tokens == parrot.script  # white space and end stay among the tokens: that is what was sampled
+        # White space and end stay among the tokens: that is what was sampled.
+        assert tokenizer.decode(found.tokens) == text
     full_stop = cast(list[int], tokenizer(".", add_special_tokens=False)["input_ids"])[0]
-    assert speak("the cat sat. the dog", END, full_stop).text == "the cat sat"  # an end token is no part of the text
+    found = speak(tokenizer, "the cat sat. the dog", END, full_stop)
+    assert found.text == "the cat sat"  # an end token is no part of the text
 
 
-# ---------------------------------------------------------------------------------------------------------------- noise
+@pytest.mark.parametrize(
+    ("text", "stop", "wanted", "said"),
+    [
+        ("the cat sat.\nUser: and the dog?", ("\nUser:",), "the cat sat.", "the cat sat.\nUser:"),
+        ("the cat sat on the mat", ("dog", " sat"), "the cat", "the cat sat"),
+        (" on the mat", (" on",), "", " on"),  # at the very beginning, its space included
+        ("the caterpillar", ("cat",), "the", None),  # the token that completes it may say more
+        ("numbers 0 1 2<|end|>", ("3",), "numbers 0 1 2", "numbers 0 1 2<|end|>"),
+        ("the ☃ on the mat", ("☃",), "the", "the ☃"),  # of several tokens, none of which is a character
+    ],
+)
+def test_a_stop_string_ends_an_answer(
+    tokenizer: PreTrainedTokenizerFast, text: str, stop: tuple[str, ...], wanted: str, said: str | None
+) -> None:
+    found = speak(tokenizer, text, END, decoding=Decoding(stop=stop))
+    assert (found.text, found.finish) == (wanted, "stop")
+    if said is not None:
+        assert tokenizer.decode(found.tokens) == said
 
 
-def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
-    return float(((counts - expected) ** 2 / expected).sum())
+def test_a_stop_string_that_is_not_said_changes_nothing(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    one, every = sampler(llama, tokenizer, *range(1, 30)), asks(12)
+    free = one.generate(every, max_new_tokens=20, temperature=1.0, seed=0)
+    longest = max(range(12), key=lambda i: len(free[i].text))
+    stop = free[longest].text[4:6]
+    found = one.generate(every, max_new_tokens=20, temperature=1.0, seed=0, decoding=Decoding(stop=(stop,)))
+    assert free[longest].text != found[longest].text
+    for before, after in zip(free, found, strict=True):
+        assert after.tokens == before.tokens[: len(after.tokens)]
+        assert stop not in after.text
+        assert after.finish == "stop" if stop in before.text else after == before
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draw_follows_the_softmax(temperature: float) -> None:
-    n, rows = 20_000, torch.tensor([[0.0, 1.0, -1.0, 2.5, 0.3, -0.7, 1.9, -float("inf")], [3.0] + [0.0] * 7])
-    for row in rows:
-        noise = uniform(11, torch.arange(n), 2)
-        token, logp = draw(row.expand(n, -1), temperature, noise)
-        scaled = row.double().numpy() / temperature
-        p = np.exp(scaled) / np.exp(scaled).sum()
-        counts = np.bincount(token.numpy(), minlength=8)
-        possible = p > 0
-        assert counts[~possible].sum() == 0
-        # 99.9 % quantiles of the chi-square distribution with 6 and 7 degrees of freedom.
-        assert chi_square(counts[possible], n * p[possible]) < {7: 22.5, 8: 24.3}[int(possible.sum())]
-        np.testing.assert_allclose(logp.numpy(), np.log(p[token.numpy()]), atol=1e-5)
+# --------------------------------------------------------------------------------------------------------------- options
 
 
-def test_draw_stays_inside_at_the_ends_of_the_noise() -> None:
-    logits = torch.tensor([[-float("inf"), 0.0, -float("inf"), 1.0, -float("inf")]]).expand(2, -1)
-    token, _ = draw(logits, 1.0, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64))
-    assert token.tolist() == [1, 3]
-
-
-def test_draw_reaches_rare_tokens() -> None:
-    # One token and a tail of 5,000 with 1e-9 each: float32 sums would take 60 of the tail's tokens for one.
-    logits = torch.zeros(1, 5_001)
-    logits[0, 0] = np.log(1e9 - 5_000)
-    n = 500
-    noise = 1 - 5e-6 * (torch.arange(n, dtype=torch.float64) + 0.5) / n  # the part of [0, 1) that the tail takes
-    token, _ = draw(logits.expand(n, -1), 1.0, noise)
-    assert token.unique().numel() == n
-    assert token.double().mean() == pytest.approx(2_500, rel=0.02)
-    assert (draw(logits, 1.0, noise[-1:] - 2e-8)[0] == 0).all()
-
-
-def splitmix64(state: int, count: int) -> list[int]:
-    """The published generator (https://prng.di.unimi.it/splitmix64.c) in plain integers."""
-    found: list[int] = []
-    for _ in range(count):
-        state = (state + 0x9E3779B97F4A7C15) % 2**64
-        z = state
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-        found.append(z ^ (z >> 31))
-    return found
-
-
-def test_uniform_is_splitmix64() -> None:
-    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    for seed, position in ((0, 0), (1, 3), (12345, 700)):
-        start = seed * 6364136223846793005 % 2**62 + (position + 1) * 1442695040888963407 % 2**62
-        expected = [number >> 11 for number in splitmix64(start, 1000)]
-        found = uniform(seed, torch.arange(1, 1001), position) * 2.0**53
-        assert [int(number) for number in found.tolist()] == expected
-
-
-def test_uniform_is_flat_and_uncorrelated() -> None:
-    n = 40_000
-    numbers = torch.arange(n)
-    base = uniform(0, numbers, 0).numpy()
-    assert base.min() >= 0
-    assert base.max() < 1
-    others = {
-        "seed": uniform(1, numbers, 0).numpy(),
-        "far seed": uniform(1_000_003, numbers, 0).numpy(),
-        "position": uniform(0, numbers, 1).numpy(),
-        "far position": uniform(0, numbers, 511).numpy(),
-        "number": uniform(0, numbers + 1, 0).numpy(),
-        "batch": uniform(0, numbers + 64, 0).numpy(),
-        "seed and position": uniform(1, numbers, 1).numpy(),
-    }
-    for name, values in {"base": base, **others}.items():
-        assert values.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / n) ** 0.5), name
-        assert values.var() == pytest.approx(1 / 12, rel=0.02), name
-        counts = np.histogram(values, bins=64, range=(0, 1))[0]
-        assert chi_square(counts, np.full(64, n / 64)) < 103.4, name  # 99.9 % quantile at 63 degrees of freedom
-        assert len(np.unique(values)) == n, name
-    for name, values in others.items():
-        assert abs(np.corrcoef(base, values)[0, 1]) < 4 / n**0.5, name
-        # Not only linearly: the pairs fill the unit square evenly.
-        square = np.histogram2d(base, values, bins=8, range=((0, 1), (0, 1)))[0]
-        assert chi_square(square.ravel(), np.full(64, n / 64)) < 103.4, name
-
-
-def test_uniform_along_an_answer() -> None:
-    # Positions of one answer, for many answers: what a sampled text is really made of.
-    grid = torch.stack([uniform(0, torch.arange(200), position) for position in range(200)], dim=1).numpy()  # [n, t]
-    assert grid.mean() == pytest.approx(0.5, abs=4 * (1 / 12 / grid.size) ** 0.5)
-    np.testing.assert_allclose(grid.mean(0), 0.5, atol=5 * (1 / 12 / 200) ** 0.5)
-    np.testing.assert_allclose(grid.mean(1), 0.5, atol=5 * (1 / 12 / 200) ** 0.5)
-    for lag in (1, 2, 7):
-        assert abs(np.corrcoef(grid[:, :-lag].ravel(), grid[:, lag:].ravel())[0, 1]) < 4 / grid.size**0.5
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_logp_is_that_of_what_was_drawn_from(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, temperature: float
+) -> None:
+    decoding = Decoding(top_k=30, top_p=0.9, min_p=0.01, repetition_penalty=1.5)
+    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.5)])
+    if temperature:
+        processors += [TemperatureLogitsWarper(temperature), TopKLogitsWarper(30), TopPLogitsWarper(0.9)]
+        processors.append(MinPLogitsWarper(0.01))
+    every = [*asks(6), *asks(3)]
+    found = sampler(llama, tokenizer, END, max_rows=4).generate(
+        every, max_new_tokens=16, temperature=temperature, seed=2, decoding=decoding
+    )
+    for rollout in found:
+        tokens, start = torch.tensor([rollout.prompt_tokens + rollout.tokens]), len(rollout.prompt_tokens)
+        with torch.no_grad():
+            logits = llama(input_ids=tokens).logits[0]
+        for i, logp in enumerate(rollout.logp):
+            expected = processors(tokens[:, : start + i], logits[start + i - 1][None]).log_softmax(-1)
+            assert logp == pytest.approx(float(expected[0, rollout.tokens[i]]), abs=1e-4)
+            assert temperature or int(expected.argmax()) == rollout.tokens[i]

@@ -117,14 +117,37 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+    top_k: Annotated[int, typer.Option(min=0, help="Draw from this many most likely tokens; 0: from all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Draw from the fewest tokens that together are this likely.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out tokens less likely than this times the most likely one.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(min=1e-6, help="Over 1: tokens that are there already become less likely; 1.1 is usual.")
+    ] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="End an answer before this text (may be repeated).")] = None,
 ) -> None:
     """Talk to a model. Ctrl-D ends the conversation.
 
     Example: accord chat runs/quickstart/ppo
+
+    Example: accord chat runs/quickstart/ppo --temperature 1 --min-p 0.05 --stop "User:"
     """
+    from accord.errors import RecipeError
+    from accord.recipe import Decoding
+
+    if stop and "" in stop:
+        raise RecipeError("--stop", "is empty", "give the text that ends an answer")
+    decoding = Decoding(
+        top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, stop=tuple(stop or ())
+    )
     from accord.cli.commands import chat_with
 
-    chat_with(model, prompt, system, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    chat_with(
+        model, prompt, system, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, decoding=decoding
+    )
 
 
 @app.command()

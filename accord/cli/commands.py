@@ -22,7 +22,7 @@ from accord.engine import Engine
 from accord.errors import DataError, ModelError, RecipeError
 from accord.estimate import mean
 from accord.model import context_of, has_head, load_config, load_policy
-from accord.recipe import Compute, Recipe, RewardTerm, Source
+from accord.recipe import Compute, Decoding, Recipe, RewardTerm, Source
 from accord.report import write_report
 from accord.run import Run, StageFolder, read_json
 from accord.sampler import Ask, Rollout
@@ -127,8 +127,9 @@ def model_folder(model: str) -> str:
 
 
 def chat_with(
-    model: str, prompt: str | None, system: str | None, *, temperature: float, max_new_tokens: int, seed: int
-) -> None:
+    model: str, prompt: str | None, system: str | None, *, temperature: float, max_new_tokens: int, seed: int,
+    decoding: Decoding,
+) -> None:  # fmt: skip
     """`accord chat`."""
     path = model_folder(model)
     config = load_config(path, "chat")
@@ -147,7 +148,9 @@ def chat_with(
             said = f"the conversation has {len(tokens)} tokens, and there is room for {room}"
             raise DataError("chat", said, "begin a new one, or ask for shorter answers with --max-new-tokens")
         ask = Ask(prompt=list(history), tokens=tokens, number=number)
-        answer = sampler.generate([ask], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)[0]
+        (answer,) = sampler.generate(
+            [ask], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, decoding=decoding
+        )
         history.append({"role": "assistant", "content": answer.text})
         print(answer.text + ("" if answer.finish == "stop" else " …"), flush=True)
 

@@ -151,6 +151,8 @@ def _anchor(tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.eos_token)
 
 
-def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    """What sampled tokens say, without special tokens and outer white space."""
-    return str(tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], *, until: Sequence[str] = ()) -> str:
+    """What sampled tokens say up to the first of the strings `until`, without special tokens and outer white space."""
+    text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+    ends = [text.find(stop) for stop in until if stop in text]
+    return text[: min(ends, default=len(text))].strip()

@@ -34,7 +34,7 @@ Rewards: TypeAlias = dict[str, Annotated[RewardTerm, as_table("weight")]]
 
 
 class RolloutParams(Section):
-    """How a policy stage samples."""
+    """How a policy stage samples: from the whole distribution, which is the one that an update compares log-probs of."""
 
     batch_size: Positive = 64
     """Rollouts per batch: prompts times `group_size`."""

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from accord.data.batch import Batch, Row, collate
 from accord.data.prepare import Asked
 from accord.data.records import Message, Meta
+from accord.recipe import Decoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,26 @@ def asks_of(asked: Sequence[Asked], *, each: int = 1, start: int = 0) -> list[As
     ]
 
 
+PLAIN = Decoding()  # the model's own distribution
+
+
 class Sampler(Protocol):
     """Anything that answers prompts."""
 
     def generate(
-        self, asks: Sequence[Ask], *, max_new_tokens: int, temperature: float, seed: int, version: int = 0
+        self,
+        asks: Sequence[Ask],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        version: int = 0,
+        decoding: Decoding = PLAIN,
     ) -> list[Rollout]:
-        """One answer for each ask, in order; temperature 0 is greedy."""
+        """One answer for each ask, in order; temperature 0 is greedy.
+
+        A token's `logp` is that under the distribution it was drawn from: after penalty, temperature and truncation.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
-"""Batched decoding over the model's own forward pass with a key-value cache.
+"""Batched decoding over the model's own forward pass: continuous batching with preallocated keys and values.
 
-Rows leave the batch when they end. The noise is a function of (seed, number of the answer, position), so what a row
-says does not depend on its neighbours.
+Rows leave when they end and waiting ones take their places. The noise is a function of (seed, number of the answer,
+position), so what a row says does not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from accord.data.chat import answer_text
-from accord.sampler import Ask, Rollout
+from accord.attention import KNOWN, laid_out
+from accord.recipe import Decoding
+from accord.sampler import PLAIN, Ask, Rollout
+from accord.sampler.answers import Answers
+from accord.sampler.cache import Prompts, Rows, Slots, windows
+from accord.sampler.padded import decode_padded
+from accord.sampler.weights import ready
+
+PREFILL = 1024  # tokens of prompts in one forward pass
 
 
 @dataclass
@@ -26,115 +33,130 @@ class LocalSampler:
     stops: set[int]
     max_rows: int = 256
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(
-        self, asks: Sequence[Ask], *, max_new_tokens: int, temperature: float, seed: int, version: int = 0
+        self,
+        asks: Sequence[Ask],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        version: int = 0,
+        decoding: Decoding = PLAIN,
     ) -> list[Rollout]:
-        """One answer for each ask, in order; temperature 0 is greedy. Batches hold prompts of similar length."""
-        by_length = sorted(range(len(asks)), key=lambda i: len(asks[i].tokens))
-        found: dict[int, Rollout] = {}
-        for start in range(0, len(asks), self.max_rows):
-            chosen = by_length[start : start + self.max_rows]
-            part = [asks[i] for i in chosen]
-            drawn = self._decode(part, max_new_tokens, temperature, seed)
-            for i, ask, (tokens, logp) in zip(chosen, part, drawn, strict=True):
-                found[i] = self._rollout(ask, tokens, logp, version)
-        return [found[i] for i in range(len(asks))]
+        """One answer for each ask, in order; temperature 0 is greedy."""
+        if not asks:
+            return []
+        answers = Answers(
+            asks, self.tokenizer, self.stops, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
+            decoding=decoding, device=self.model.device,
+        )  # fmt: skip
+        rows = min(self.max_rows, len(asks))
+        if self.model.config.model_type in KNOWN:
+            with ready(self.model) as dtype:
+                Decoder(self.model, answers, rows, dtype).run()
+        else:
+            decode_padded(self.model, answers, rows)
+        return answers.rollouts(version)
 
-    def _rollout(self, ask: Ask, tokens: list[int], logp: list[float], version: int) -> Rollout:
-        ended = bool(tokens) and tokens[-1] in self.stops
-        return Rollout(
-            prompt=ask.prompt,
-            text=answer_text(self.tokenizer, tokens[:-1] if ended else tokens),
-            prompt_tokens=ask.tokens,
-            tokens=tokens,
-            logp=logp,
-            finish="stop" if ended else "length",
-            group=ask.group,
-            meta=ask.meta,
-            version=version,
-        )
 
-    def _decode(
-        self, asks: Sequence[Ask], max_new_tokens: int, temperature: float, seed: int
-    ) -> list[tuple[list[int], list[float]]]:
-        """Tokens and log-probs of each answer."""
-        device = self.model.device
-        home = torch.device("cpu") if device.type == "mps" else device  # drawing needs float64
-        tokens, attend = _left_padded([ask.tokens for ask in asks], device)
-        positions = (attend.cumsum(1) - 1).clamp(min=0)
-        numbers = torch.tensor([ask.number for ask in asks], device=home)
-        stops = torch.tensor(sorted(self.stops), device=home)
-        rows = torch.arange(len(asks), device=home)  # of `answers`, for the rows still in the batch
-        answers: list[tuple[list[int], list[float]]] = [([], []) for _ in asks]
-        cache = DynamicCache(config=self.model.config)
-        for i in range(max_new_tokens):
-            logits = self.model(
-                input_ids=tokens,
-                attention_mask=attend,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            drawn, logp = draw(logits.float().to(home), temperature, uniform(seed, numbers, i))
-            for row, token, value in zip(rows.tolist(), drawn.tolist(), logp.tolist(), strict=True):
-                answers[row][0].append(token)
-                answers[row][1].append(value)
-            going = ~torch.isin(drawn, stops)
-            if i == max_new_tokens - 1 or not bool(going.any()):
+class Decoder:
+    """Rows that are answered side by side: the asks in the slots, and those that wait for one."""
+
+    def __init__(self, model: PreTrainedModel, answers: Answers, slots: int, dtype: torch.dtype | None) -> None:
+        self.model, self.answers = model, answers
+        self.slots = Slots(slots, dtype)
+        self.windows = windows(model.config)
+        self.waiting = bunches(answers.asks, slots)
+        self.held: list[int] = []  # the ask in each slot in use
+        self.steps = 0
+        self.behind: list[int] = []  # tokens in each of them before step 0
+        device = model.device
+        self.of = torch.zeros(slots, dtype=torch.int64, device=device)  # `held`, on the device
+        self.token = torch.zeros(slots, dtype=torch.int64, device=device)  # the last of each row
+        self.position = torch.zeros(slots, dtype=torch.int64, device=device)  # its place in the row
+
+    def run(self) -> None:
+        """Answer all asks."""
+        while self.waiting or self.held:
+            free = self.slots.count - len(self.held)
+            while self.waiting and free >= len(self.waiting[-1]) and (not self.held or free >= self.slots.count // 16):
+                self._begin(self._next(free))
+                free = self.slots.count - len(self.held)
+            if self.held:
+                self._go_on()
+
+    def _next(self, free: int) -> list[list[int]]:
+        """The bunches that begin next: they have free slots, and their prompts fit into one forward pass."""
+        chosen: list[list[int]] = []
+        tokens = 0
+        while self.waiting and len(self.waiting[-1]) <= free:
+            tokens += len(self.answers.asks[self.waiting[-1][0]].tokens)
+            if chosen and tokens > PREFILL:
                 break
-            if not bool(going.all()):
-                keep = going.nonzero()[:, 0]
-                drawn, rows, numbers = drawn[keep], rows[keep], numbers[keep]
-                cache.batch_select_indices(keep.to(device))
-                attend = attend[keep.to(device)]
-            tokens = drawn[:, None].to(device)
-            positions = attend.sum(1, keepdim=True)
-            attend = torch.cat([attend, attend.new_ones(len(attend), 1)], dim=1)
-        return answers
+            chosen.append(self.waiting.pop())
+            free -= len(chosen[-1])
+        return chosen
+
+    def _begin(self, chosen: Sequence[Sequence[int]]) -> None:
+        """Read the prompts of bunches, and draw the first token of each answer."""
+        begun = len(self.held)
+        prompts = [self.answers.asks[bunch[0]].tokens for bunch in chosen]
+        new = [i for bunch in chosen for i in bunch]
+        which = torch.tensor([k for k, bunch in enumerate(chosen) for _ in bunch], device=self.of.device)
+        rows = torch.arange(begun, begun + len(new), device=self.of.device)
+        layout = Prompts(self.slots, prompts, rows, which, self.windows)
+        out = self.model(**laid_out(layout.tokens, layout.positions, layout), logits_to_keep=layout.last)
+        self.held += new
+        lengths = [len(self.answers.asks[i].tokens) for i in new]
+        self.behind += [length - self.steps for length in lengths]
+        self.of[rows] = torch.tensor(new, device=self.of.device)
+        self.position[rows] = torch.tensor(lengths, device=self.of.device)
+        self._take(out.logits[0].index_select(0, which), begun)
+
+    def _go_on(self) -> None:
+        """One more token for each row."""
+        count = min(computed(len(self.held)), self.slots.count)
+        self.slots.grow(self.steps + max(self.behind) + 1)
+        position = self.position[:count]
+        layout = Rows(self.slots, position, self.windows)
+        out = self.model(**laid_out(self.token[None, :count], position[None], layout))
+        self.position[: len(self.held)] += 1
+        self.steps += 1
+        self._take(out.logits[0, : len(self.held)], 0)
+
+    def _take(self, logits: Tensor, first: int) -> None:
+        """Draw a token for each row from `first` on; those that end with it leave."""
+        drawn, ended = self.answers.take(logits, self.of[first : len(self.held)])
+        self.token[first : len(self.held)] = drawn
+        if ended:
+            self._leave([first + row for row in ended])
+
+    def _leave(self, ended: list[int]) -> None:
+        """Let the last rows take the places of those that end before them."""
+        left = len(self.held) - len(ended)
+        gone = set(ended)
+        target = [row for row in ended if row < left]
+        source = [row for row in range(left, len(self.held)) if row not in gone]
+        for to, row in zip(target, source, strict=True):
+            self.held[to], self.behind[to] = self.held[row], self.behind[row]
+        del self.held[left:], self.behind[left:]
+        if target:
+            to, row = torch.tensor(target, device=self.of.device), torch.tensor(source, device=self.of.device)
+            self.slots.move(row, to)
+            for x in (self.of, self.token, self.position):
+                x[to] = x[row]
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts as token ids and attention mask, [B, T] int64 each, padded on the left (with token 0, never attended)."""
-    width = max(len(prompt) for prompt in prompts)
-    tokens = torch.zeros(len(prompts), width, dtype=torch.int64)
-    attend = torch.zeros(len(prompts), width, dtype=torch.int64)
-    for i, prompt in enumerate(prompts):
-        tokens[i, width - len(prompt) :] = torch.tensor(prompt)
-        attend[i, width - len(prompt) :] = 1
-    return tokens.to(device), attend.to(device)
+def computed(rows: int) -> int:
+    """How many rows a step computes: a few more than are there, as every new shape costs time to prepare."""
+    return rows if rows <= 4 else -(-rows // 4) * 4
 
 
-def draw(logits: Tensor, temperature: float, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """A token of each row, [B], and its log-prob under logits / temperature, [B].
-
-    logits: [B, V] float32. noise: [B] in [0, 1). The token is where the cumulative distribution passes the noise, so one
-    number decides it. Temperature 0 takes the most likely token; its log-prob is that at temperature 1.
-    """
-    logp = torch.log_softmax(logits if temperature == 0 else logits / temperature, dim=-1)
-    if temperature == 0:
-        token = logits.argmax(-1)
-    else:
-        cumulative = logp.double().exp().cumsum(-1)
-        aim = noise[:, None] * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, aim, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
-    return token, logp.gather(1, token[:, None])[:, 0]
-
-
-def uniform(seed: int, numbers: Tensor, position: int) -> Tensor:
-    """A number in [0, 1) for each answer number, [B] float64: a counter-based generator (splitmix64's finaliser)."""
-    state = (
-        numbers * -7046029254386353131
-        + seed * 6364136223846793005 % 2**62
-        + (position + 1) * 1442695040888963407 % 2**62
-    )
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        state = (state ^ _shift(state, shift)) * factor
-    state = state ^ _shift(state, 31)
-    return _shift(state, 11).double() * 2.0**-53
-
-
-def _shift(values: Tensor, bits: int) -> Tensor:
-    """Logical (not arithmetic) shift of int64 to the right."""
-    return (values >> bits) & ((1 << (64 - bits)) - 1)
+def bunches(asks: Sequence[Ask], most: int) -> list[list[int]]:
+    """Asks with the same prompt together, which is read once, at most so many; the longest prompt first."""
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for i, ask in enumerate(asks):
+        by_prompt.setdefault(tuple(ask.tokens), []).append(i)
+    made = [same[i : i + most] for same in by_prompt.values() for i in range(0, len(same), most)]
+    return sorted(made, key=lambda bunch: -len(asks[bunch[0]].tokens))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +16,7 @@ from accord.data.records import Example, Message, Pair, Record, bucket, conversa
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.estimate import Estimate, mean, ratio
 from accord.model import Roles, context_of, load_config, load_policy
-from accord.recipe import Evaluate
+from accord.recipe import Decoding, Evaluate, Sampling
 from accord.run import append, remove, write_json
 from accord.sampler import Rollout, as_batch, asks_of
 from accord.sampler.local import LocalSampler
@@ -73,7 +73,7 @@ def run(context: Context, stage: Evaluate) -> None:
                 if name != stage.baseline:
                     found |= divergence(context, stage, subject, base, answers)
                 results[name] |= {f"{label}/{metric}": value for metric, value in found.items()}
-                append(draft, rows_of(subject, suite, answers, temperature))
+                append(draft, rows_of(subject, suite, answers, settings(stage.sampling, temperature)))
                 done += 1
                 line.step(done, {f"eval/{k}": v.value for k, v in found.items()})
     if stage.curves:
@@ -99,8 +99,9 @@ def answer(context: Context, stage: Evaluate, subject: Subject, suite: Suite, ro
     asks = asks_of(asked)
     sampler = LocalSampler(subject.model, subject.tokenizer, stop_ids(subject.tokenizer, subject.path))
     rollouts = context.engine.generate(
-        sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2
-    )
+        sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2,
+        decoding=stage.sampling,
+    )  # fmt: skip
     scores = {name: scorer(rollouts) for name, scorer in suite.scorers.items()}
     return Answers(rollouts, scores, [bucket(a.record, 2**60) for a in asked])
 
@@ -186,7 +187,17 @@ def reference_answer(record: Record) -> str:
     return ""
 
 
-def rows_of(subject: Subject, suite: Suite, answers: Answers, temperature: float) -> list[dict[str, object]]:
+def settings(sampling: Sampling, temperature: float) -> dict[str, object]:
+    """How answers were sampled: the temperature, and what is not as it is left."""
+    return {
+        "temperature": temperature,
+        **sampling.model_dump(include=set(Decoding.model_fields), exclude_defaults=True),
+    }
+
+
+def rows_of(
+    subject: Subject, suite: Suite, answers: Answers, sampling: Mapping[str, object]
+) -> list[dict[str, object]]:
     """Answers as rows of answers.jsonl, with all that is needed to recount."""
     rows: list[dict[str, object]] = []
     for i, rollout in enumerate(answers.rollouts):
@@ -198,7 +209,7 @@ def rows_of(subject: Subject, suite: Suite, answers: Answers, temperature: float
             "response": rollout.text,
             "finish": rollout.finish,
             "tokens": len(rollout.tokens),
-            "sampling": {"temperature": temperature},
+            "sampling": dict(sampling),
             "scores": {name: score.value for name, score in scores.items() if not math.isnan(score.value)},
             "why": "; ".join(score.why for score in scores.values() if score.why),
         }

@@ -70,7 +70,7 @@ def answer(
         asks = asks_of(chunk, each=stage.n, start=done * stage.n)
         rollouts = context.engine.generate(
             sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=stage.sampling.temperature,
-            seed=context.seed,
+            seed=context.seed, decoding=stage.sampling,
         )  # fmt: skip
         values = [score.value for score in reward(rollouts)]
         append(file, [row_of(rollout, value) for rollout, value in zip(rollouts, values, strict=True)])
