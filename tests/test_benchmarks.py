@@ -160,6 +160,7 @@ def test_operations_are_those_of_the_linear_layers_and_causal_attention() -> Non
     diagonal = 2 * 3 * 4  # counted by halves: a row of T has T^2 / 2 of T (T + 1) / 2
     assert compare.operations(WORKS["sft"], size, 3, 9) == 3 * (forward - diagonal)
     assert compare.operations(WORKS["dpo"], size, 3, 9) == 4 * (forward - diagonal)
+    assert compare.operations(WORKS["reward"], size, 3, 9) == 3 * (forward - diagonal - 2 * 3 * 4 * 16)  # no LM head
 
 
 @pytest.mark.parametrize(
