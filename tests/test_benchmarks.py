@@ -57,7 +57,6 @@ def test_peers_take_the_same_rows_to_the_same_losses(
 ) -> None:
     pytest.importorskip("trl", reason="trl is not installed")
     ours = run("accord_train", name, folder, tmp_path, monkeypatch)
-    assert ours.losses == pytest.approx(sorted(ours.losses, reverse=True), rel=0.2)
     assert len(set(ours.losses)) == STEPS  # something is learnt, so that later steps compare updates
     assert (ours.once > 0) == (name == "dpo")
     for peer in peers:
