@@ -69,7 +69,7 @@ def main(
     work: Annotated[
         Path | None, typer.Option(help="Folder for models and data, to use again; unset is temporary.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Page with the tables.")] = ROOT / "docs/performance.md",
+    page: Annotated[Path, typer.Option(help="Page with the tables.")] = ROOT / "docs/performance.md",
     raw: Annotated[Path, typer.Option(help="Raw results, merged with those that are there.")] = ROOT
     / "docs/performance.json",
     no_page: Annotated[bool, typer.Option("--no-page", help="Leave page and raw results as they are.")] = False,
@@ -97,11 +97,12 @@ def main(
             raise typer.BadParameter(
                 f"{size} needs a GPU, and there is none here; on a CPU: tiny, 15m, 124m", param_hint="--size"
             )
-        records = carry_out(plan)
-    if not no_page and page is not None:
-        every = table.load(raw) | records
-        table.keep(raw, every)
-        table.fill(page, table.load(raw))
+        for record in carry_out(plan):  # written work by work: what is done stays, whatever comes after it
+            if not no_page:
+                key = f"{record['size']} {record['precision']} {record['work']}"
+                table.keep(raw, {**table.load(raw), key: record})
+                table.fill(page, table.load(raw))
+    if not no_page:
         print(f"\nwritten: {page}, {raw}")
 
 
@@ -138,9 +139,9 @@ def folder_of(given: Path | None) -> Iterator[Path]:
 # ----------------------------------------------------------------------------------------------------------- the works
 
 
-def carry_out(plan: Plan) -> dict[str, table.Record]:
-    """All works in all precisions, told line by line; returns the records by size, precision and work."""
-    where, records = table.machine(bool(plan.trl_ppo)), dict[str, table.Record]()
+def carry_out(plan: Plan) -> Iterator[table.Record]:
+    """All works in all precisions, told line by line."""
+    where = table.machine(bool(plan.trl_ppo))
     print(where)
     steps = {work.name: work.warmup + plan.steps_of(work) for work in plan.works}
     material.prepare(plan.size, plan.works, plan.folder / plan.size.name, steps=steps)
@@ -152,12 +153,10 @@ def carry_out(plan: Plan) -> dict[str, table.Record]:
         print("!!! others are at work on this machine: figures will not hold\n" if others > DISTURBED else "")
         for work in plan.works:
             compared, runs, skipped = one_work(plan, work, precision, rate)
-            key = f"{plan.size.name} {precision} {work.name}"
-            records[key] = {
+            yield {
                 "work": work.name, "size": plan.size.name, "precision": precision, "machine": where,
                 "date": table.today(), "rate": rate, "compared": compared, "skipped": skipped, "runs": runs,
             }  # fmt: skip
-    return records
 
 
 Told = tuple[list[dict[str, object]], dict[str, list[dict[str, object]]], list[str]]

@@ -150,7 +150,7 @@ def counted(work: Work, result: Result) -> list[int]:
 def operations(work: Work, size: Size, tokens: int, squares: int) -> float:
     """What training on rows takes, without any saving: 6 N for a token and causal attention, two products forward and
     four backward; with a reference two N more and its attention. `squares` is the sum of the rows' squared lengths."""
-    forward = 2 * size.weights() * tokens + 2 * size.layers * size.width * squares
+    forward = 2 * size.weights(head=work.method != "reward") * tokens + 2 * size.layers * size.width * squares
     return forward * (4 if work.method == "dpo" else 3)
 
 

@@ -32,12 +32,12 @@ class Size:
     cuda: bool = False  # too large for anything but a GPU
     context: int = 1024
 
-    def weights(self) -> int:
-        """Numbers in the linear layers, that of the LM head included: what each token is multiplied with."""
+    def weights(self, *, head: bool) -> int:
+        """Numbers in the linear layers, with or without the LM head: what each token is multiplied with."""
         keys = self.width * self.kv_heads // self.heads
         attention = 2 * self.width * self.width + 2 * self.width * keys
         feed = (2 if self.kind == "gpt2" else 3) * self.width * self.feed_forward
-        return self.layers * (attention + feed) + self.vocab * self.width
+        return self.layers * (attention + feed) + head * self.vocab * self.width
 
 
 SIZES = {

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from torch import Tensor
-from transformers import (
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from benchmarks.peers.probe import Probe, Result
 from benchmarks.works import LR, SEED, Job
