@@ -93,8 +93,10 @@ class Engine:
     def __init__(self, compute: Compute) -> None:
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()  # it warns of every new head, which is what a reward stage makes
-        # oneDNN keeps a compiled kernel for each shape it has met, 1,024 by default: with ragged rows half a gigabyte.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+        # oneDNN, and PyTorch around it, keep a compiled kernel for each shape they have met, 1,024 of each kind by default:
+        # with ragged rows hundreds of megabytes.
+        for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+            os.environ.setdefault(cache, "64")
         device = _device(compute.device)
         threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))
         self.precision = _precision(compute.precision, device)
