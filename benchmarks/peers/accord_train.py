@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import tomli_w
 
 from accord import cli
 from accord.data.batch import Batch
-from accord.engine import Engine, Learner, Part
-from accord.model import Output, Outputs, Roles
-from accord.objectives import Objective
+from accord.engine import Engine, Learner
+from accord.model import Outputs
 from accord.run import StageFolder, read_rows
 from benchmarks.peers import letters
 from benchmarks.peers.probe import Probe, Result, answer, told
@@ -77,19 +77,14 @@ def watched(probe: Probe) -> Iterator[None]:
     """Look on while stages log steps, update on batches and compute a reference; what they do stays as it is."""
     update, outputs, log = Engine.update, Engine.outputs, StageFolder.log
 
-    def seen_update(
-        self: Engine, learner: Learner, batch: Batch, objective: Objective, params: dict[str, object], *,
-        mix: Part | None = None,
-    ) -> dict[str, float]:  # fmt: skip
+    def seen_update(self: Engine, learner: Learner, batch: Batch, *rest: object, **named: object) -> dict[str, float]:
         whole = probe.job.of.method == "reward"  # whose loss reads every token
         probe.saw(batch.tokens, batch.attend, None if whole else batch.train)
-        return update(self, learner, batch, objective, params, mix=mix)
+        return cast("Callable[..., dict[str, float]]", update)(self, learner, batch, *rest, **named)
 
-    def seen_outputs(
-        self: Engine, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int
-    ) -> Outputs:
+    def seen_outputs(self: Engine, *rest: object, **named: object) -> Outputs:
         began, worked = time.monotonic(), time.process_time()
-        found = outputs(self, roles, batch, names, micro_tokens=micro_tokens)
+        found = cast("Callable[..., Outputs]", outputs)(self, *rest, **named)
         if probe.job.of.method == "dpo" and not probe.done:
             probe.result.once += time.monotonic() - began
             probe.result.once_own += time.process_time() - worked
