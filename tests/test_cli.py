@@ -158,7 +158,7 @@ REFUSED = {
     "unknown key": (
         "stage.sft.optim.batchsize=3",
         "stage.sft.optim.batchsize: unknown key 'batchsize'; did you mean 'batch_size'?; known: name, lr, schedule, "
-        "warmup, batch_size, epochs, steps, clip, skip, weight_decay, betas, eps, micro_tokens",
+        "warmup, batch_size, epochs, steps, clip, skip, weight_decay, betas, eps, micro_tokens, checkpointing",
     ),
     "a function that does not import": (
         'stage.ppo.rewards={{"{here}/broken.py:brevity"=1}}',
