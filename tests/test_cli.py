@@ -326,8 +326,7 @@ def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path)
 
 @pytest.mark.parametrize(("options", "message"), [
     (("--machine", "v100"), "--machine: 'v100' is not in the table; known: h200, "),
-    (("--rate", "200TFLOPS"), "--rate: is of a machine whose memory is not known; give --memory too, as in 24GiB"),
-    (("--memory", "much"), "--memory: 'much' is no quantity; write it as 24GB"),
+    (("--memory", "much"), "--memory: 'much' is no amount of memory; write it as 24GiB, or 80GB"),
 ])  # fmt: skip
 def test_plan_refuses_machines_that_it_does_not_know(accord: Accord, here: Path, options: tuple[str, ...], message: str):
     said = accord("plan", here / "tiny.toml", *options)

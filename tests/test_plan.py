@@ -25,8 +25,8 @@ from accord.errors import RecipeError
 from accord.model import Roles
 from accord.plan import Plan, StagePlan, plan
 from accord.plan.counting import Work
-from accord.plan.machines import Machine, named, quantity
-from accord.plan.shapes import Conditions, Shape, cache_bytes, learns, looks
+from accord.plan.machines import Machine, bytes_of, named
+from accord.plan.shapes import Conditions, Shape, answers, learns, looks
 from accord.recipe import Lora
 from accord.recipe_file import load
 
@@ -129,8 +129,20 @@ def test_fused_attention_keeps_no_probabilities():
 
 
 def test_keys_and_values():
-    assert cache_bytes(LLAMA, 3, 50, "bfloat16") == 3 * 50 * 4 * (2 * 16) * 2 * 2  # 4 layers, 2 heads of 16
-    assert cache_bytes(GPT2, 3, 50, "float32") == 3 * 50 * 4 * 64 * 2 * 4
+    assert answers(Shape(LLAMA), 3, 49, 1, Conditions("bfloat16", fused=False)).kept == 3 * 50 * 4 * (2 * 16) * 2 * 2
+    assert answers(Shape(GPT2), 3, 49, 1, PLAIN).kept == 3 * 50 * 4 * 64 * 2 * 4  # 4 layers, 4 heads of 16
+
+
+@BOTH
+def test_checkpointing_keeps_less_and_computes_layers_once_more(config: PretrainedConfig):
+    """A third of the products of all layers on top, and of the layers little more than their inputs is kept."""
+    batch = rows(4, 60)
+    plain, again = (
+        learns(Shape(config, scorer=True), batch, ["score"], Conditions("float32", fused=False, checkpointing=on))
+        for on in (False, True)
+    )
+    assert again.kept < 0.35 * plain.kept
+    assert again.work.float32 / plain.work.float32 == pytest.approx(4 / 3, rel=0.02)
 
 
 # ------------------------------------------------------------------------------------------------------------- machines
@@ -144,13 +156,12 @@ def test_named_machines():
             named(wrong)
 
 
-def test_quantities():
-    assert quantity("24GiB", "B", "--memory") == 24 * 2**30
-    assert quantity("1.5 TB", "B", "--memory") == 1.5e12
-    assert quantity("200TFLOPS", "FLOPS", "--rate") == 2e14
+def test_amounts_of_memory():
+    assert bytes_of("24GiB", "--memory") == 24 * 2**30
+    assert bytes_of("1.5 TB", "--memory") == 1.5e12
     for wrong in ("24", "GiB", "1.2.3GiB", "24 apples"):
-        with pytest.raises(RecipeError, match=f"'{wrong}' is no quantity; write it as 24GB"):
-            quantity(wrong, "B", "--memory")
+        with pytest.raises(RecipeError, match=f"'{wrong}' is no amount of memory; write it as 24GiB"):
+            bytes_of(wrong, "--memory")
 
 
 def test_a_gpu_hides_the_starting_of_operators_behind_its_work():
@@ -315,7 +326,7 @@ def test_what_would_help_is_planned_again(recipe: Path, fresh: None):
 def test_on_a_gpu_a_process_has_a_device_and_python_is_elsewhere(recipe: Path, fresh: None):
     found = planned(recipe, "compute.precision=auto", machine="h100x8")
     assert (found.processes, found.precision) == (8, "bfloat16")
-    assert all(stage.data == 0 and stage.room == 80e9 for stage in found.stages)
+    assert all(stage.phase.data == 0 and stage.room == 80e9 for stage in found.stages)
 
 
 MEASURE = """

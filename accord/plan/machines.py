@@ -108,7 +108,7 @@ def here(engine: Engine) -> Machine:
     held = torch.cuda.get_device_properties(device).total_memory if gpu else memory()
     name = torch.cuda.get_device_name(device) if gpu else f"this machine, {os.cpu_count()} cores"
     small, large = (_update(engine, Shape(**shape)) for shape in (SMALL, LARGE))
-    made = Machine(name, held, *rates, bandwidth, "measured", gpu=gpu, call=0.0, precision=engine.precision)
+    made = Machine(name, held, rates[0], rates[1], bandwidth, "measured", gpu=gpu, call=0.0, precision=engine.precision)
     made = replace(made, call=max(small[1] - made.seconds(small[0]), 0.0) / small[0].calls)
     reached = replace(made, call=0.0).seconds(large[0]) / max(large[1] - made.call * large[0].calls, 1e-9)
     return replace(made, reached=min(reached, 1.0))

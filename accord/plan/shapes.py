@@ -149,7 +149,8 @@ def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) ->
             counter = Counter(model)
             with counter:
                 run(model, new, cache)
-        kept = sum(size_of(x) for layer in cache.layers for x in (layer.keys, layer.values) if x is not None)
+        layers = [vars(layer) for layer in cache.layers]
+        kept = sum(size_of(x) for layer in layers for name in ("keys", "values") if (x := layer.get(name)) is not None)
         return Pass(counter.work, kept, counter.peak - kept)
 
     return _at_depth(shape, count, under.dtype)

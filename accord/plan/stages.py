@@ -103,7 +103,8 @@ def fitted(
     made: Sketch, *, fits: float = 1.0,
 ) -> Phase:  # fmt: skip
     """A model learns from rows and is evaluated on those held out, `fits` times over; gives what it holds meanwhile."""
-    optim, seed, asked = stage.optim, models.context.seed, [(shape, [output])]
+    optim, seed = stage.optim, models.context.seed
+    asked: list[Model] = [(shape, [output])]
     holds = holding([shape], optim, processes=made.processes)
     total = step_count(len(rows), optim.batch_size, epochs=optim.epochs, steps=optim.steps)
     made.learn(holds, asked, some(rows, optim.batch_size, seed=seed, steps=total), total * fits)
@@ -192,10 +193,10 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     asked = list(islice(cycle(reading.asked), each))
     batch = answered(asked, most, rollout.group_size)
     made.answer(holds, shape, tokens_of(asked), most, each=rollout.group_size, times=steps)
-    for model in [(shape, ["score"]) for _, shape in scorers]:
-        made.look("scores", holds, [model], [batch], steps)
-    for part in (learners, [(reference, ["logp"])]):
-        made.look("log-probs", holds, part, [batch], steps)
+    for _, scorer in scorers:
+        made.look("scores", holds, [(scorer, ["score"])], [batch], steps)
+    made.look("log-probs", holds, learners, [batch], steps)
+    made.look("log-probs", holds, [(reference, ["logp"])], [batch], steps)
     updates = steps * params.epochs * math.ceil(rollout.batch_size / optim.batch_size)
     made.learn(holds, learners, minibatches(batch, optim.batch_size, 1, seed=0, step=0), updates, later=bool(stage.mix))
     made.optimize(sum(model.trained for model, _ in learners), optim, updates)
