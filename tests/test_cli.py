@@ -328,7 +328,9 @@ def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path)
     (("--machine", "v100"), "--machine: 'v100' is not in the table; known: h200, "),
     (("--memory", "much"), "--memory: 'much' is no amount of memory; write it as 24GiB, or 80GB"),
 ])  # fmt: skip
-def test_plan_refuses_machines_that_it_does_not_know(accord: Accord, here: Path, options: tuple[str, ...], message: str):
+def test_plan_refuses_machines_that_it_does_not_know(
+    accord: Accord, here: Path, options: tuple[str, ...], message: str
+):
     said = accord("plan", here / "tiny.toml", *options)
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(f"accord: {message}")

@@ -72,24 +72,27 @@ def test_operations_are_those_of_plain_transformers(config: PretrainedConfig):
         plain(batch.tokens).last_hidden_state @ head
     with FlopCounterMode(display=False) as both:
         (plain(batch.tokens).last_hidden_state @ head.requires_grad_()).sum().backward()
-    shape = Shape(config, scorer=True)
-    assert looks(shape, batch, ["score"], PLAIN).work.float32 == forward.get_total_flops()
-    assert learns(shape, batch, ["score"], PLAIN).work.float32 == both.get_total_flops()
+    shape, again = Shape(config, scorer=True), 2 * 48 * 64  # a classifier of transformers runs its head too
+    assert looks(shape, batch, ["score"], PLAIN).work.float32 == forward.get_total_flops() + again
+    assert learns(shape, batch, ["score"], PLAIN).work.float32 == both.get_total_flops() + again
 
 
 @BOTH
 def test_an_lm_head_reads_train_tokens_alone_and_again_backwards(config: PretrainedConfig):
     """Logits twice forwards, then the gradients of hidden states and weights: four products of train tokens and vocabulary."""
     batch = rows(2, 40)
-    trunk = learns(Shape(config, scorer=True), batch, ["score"], PLAIN).work.float32 - 3 * 2 * 80 * 64
+    trunk = learns(Shape(config, scorer=True), batch, ["score"], PLAIN).work.float32 - 4 * 2 * 80 * 64
     policy = learns(Shape(config), batch, ["logp"], PLAIN).work.float32
-    assert policy - trunk == 4 * 2 * int(batch.train.sum()) * 64 * 320
+    one = 2 * 64 * 320  # transformers' own head, which is let run at one token
+    assert policy - trunk == 4 * 2 * int(batch.train.sum()) * 64 * 320 + one
 
 
 @BOTH
 def test_bfloat16_and_float32_work_are_told_apart(config: PretrainedConfig):
     batch = rows(2, 40)
-    low, high = (learns(Shape(config), batch, ["logp"], Conditions(kind, fused=False)) for kind in ("bfloat16", "float32"))
+    low, high = (
+        learns(Shape(config), batch, ["logp"], Conditions(kind, fused=False)) for kind in ("bfloat16", "float32")
+    )
     assert low.work.bfloat16 == pytest.approx(high.work.float32, rel=0.01)  # Llama's angles stay in float32
     assert high.work.bfloat16 == 0
     assert low.kept < high.kept
@@ -116,7 +119,9 @@ def test_what_a_forward_pass_keeps_is_what_autograd_saves(config: PretrainedConf
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         out = Roles(policy=model)(batch, ["logp"])
-    assert learns(Shape(config, lora=train), batch, ["logp"], PLAIN).kept == pytest.approx(sum(saved.values()), rel=0.03)
+    assert learns(Shape(config, lora=train), batch, ["logp"], PLAIN).kept == pytest.approx(
+        sum(saved.values()), rel=0.03
+    )
     assert out["logp"].requires_grad
 
 
@@ -135,14 +140,15 @@ def test_keys_and_values():
 
 @BOTH
 def test_checkpointing_keeps_less_and_computes_layers_once_more(config: PretrainedConfig):
-    """A third of the products of all layers on top, and of the layers little more than their inputs is kept."""
+    """Up to a third of the products of all layers on top, and of the layers little more than their inputs is kept."""
     batch = rows(4, 60)
     plain, again = (
         learns(Shape(config, scorer=True), batch, ["score"], Conditions("float32", fused=False, checkpointing=on))
         for on in (False, True)
     )
     assert again.kept < 0.35 * plain.kept
-    assert again.work.float32 / plain.work.float32 == pytest.approx(4 / 3, rel=0.02)
+    # PyTorch stops before the last products of a layer, which nothing in the backward pass reads.
+    assert 1.2 < again.work.float32 / plain.work.float32 < 4 / 3
 
 
 # ------------------------------------------------------------------------------------------------------------- machines
@@ -237,7 +243,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokeni
     (here / "recipe.toml").write_text(RECIPE.replace("BASE", str(here / "base")))
     asked = [f"the cat {i} asks the dog " + "and looks at the mat " * (i % 5) for i in range(40)]
     sft = [{"prompt": prompt, "completion": "the dog answers " * (1 + i % 4)} for i, prompt in enumerate(asked)]
-    pairs = [{"prompt": prompt, "chosen": "sat on the mat " * (1 + i % 3), "rejected": "no"} for i, prompt in enumerate(asked)]
+    pairs = [
+        {"prompt": prompt, "chosen": "sat on the mat " * (1 + i % 3), "rejected": "no"}
+        for i, prompt in enumerate(asked)
+    ]
     for name, table in (("sft", sft), ("pairs", pairs)):
         (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
     return here / "recipe.toml"
@@ -260,12 +269,12 @@ def test_models_of_earlier_stages_have_the_shape_of_what_they_grew_from(recipe: 
     of = {name: stage.phase for name, stage in found.items()}
     assert list(found) == ["sft", "reward", "ppo", "dpo", "best", "again", "evaluate"]
     for name, trained, frozen in (
-        ("sft", weights, 0),
+        ("sft", weights, weights),  # opened once more for its answers
         ("reward", weights + head, 0),
         ("ppo", 2 * weights + head, weights + 2 * (weights + head)),  # with a critic; a reference, two members
         ("dpo", weights, 0),
         ("best", 0, weights + 2 * (weights + head)),
-        ("again", weights, 0),
+        ("again", weights, weights),
         ("evaluate", 0, 3 * weights + 2 * (weights + head)),
     ):
         assert (of[name].weights, of[name].frozen, of[name].optimizer) == (trained, frozen, 2 * trained), name
@@ -293,7 +302,9 @@ def test_a_model_from_scratch_is_planned_with_a_tokenizer_of_its_own(recipe: Pat
         f'[stage.sft]\nkind = "sft"\nmodel = "@base"\ndata = "{recipe.parent}/sft.jsonl"\ntruncate = "cut"\n'
     )
     found = stages(planned(made))
-    assert found["base"].phase.weights == found["sft"].phase.weights == 4 * (270 * 32 + 4 * 32 * 32 + 3 * 32 * 64 + 3 * 32)
+    assert (
+        found["base"].phase.weights == found["sft"].phase.weights == 4 * (270 * 32 + 4 * 32 * 32 + 3 * 32 * 64 + 3 * 32)
+    )
 
 
 def test_a_smaller_token_budget_takes_less_memory_and_as_many_operations(recipe: Path, fresh: None):
@@ -342,10 +353,14 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_peak_is_that_of_a_run_within_15_percent(recipe: Path, tmp_path: Path):
     only = tmp_path / "sft.toml"
-    only.write_text(recipe.read_text().partition("[stage.reward]")[0].replace("sft.jsonl", f"{recipe.parent}/sft.jsonl"))
+    only.write_text(
+        recipe.read_text().partition("[stage.reward]")[0].replace("sft.jsonl", f"{recipe.parent}/sft.jsonl")
+    )
     run = [sys.executable, "-c", MEASURE, str(only), str(tmp_path / "run")]
     say = [sys.executable, "-m", "accord", "plan", str(only), "--json"]
-    ran, said = (subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT) for command in (run, say))
+    ran, said = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT) for command in (run, say)
+    )
     peak = json.loads(said.stdout)["stages"][0]["peak"]
     assert peak == pytest.approx(int(ran.stdout) * 1024, rel=0.15)
     assert peak > 500 * MB  # most of it is not Python
