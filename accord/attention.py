@@ -6,6 +6,9 @@ hands it to `attend`. Without a layout it attends as transformers' "sdpa" does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +28,7 @@ KNOWN = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}
 
 BLOCK = 64  # queries that are looked at together on a CPU
 LONGEST = 1024  # keys up to which keeping the probabilities of a block pays there
+_FUSED: ContextVar[bool] = ContextVar("fused", default=False)
 
 
 class Layout(Protocol):
@@ -143,6 +147,16 @@ class _Gather(torch.autograd.Function):
 # ------------------------------------------------------------------------------------------------- causal, by blocks
 
 
+@contextmanager
+def fused(on: bool = True) -> Iterator[None]:
+    """Let PyTorch's fused kernel do all attention, as it does on a GPU."""
+    token = _FUSED.set(on)
+    try:
+        yield
+    finally:
+        _FUSED.reset(token)
+
+
 def causal(query: Tensor, key: Tensor, value: Tensor, *, scale: float, hidden: Tensor | None = None) -> Tensor:
     """Causal attention, [R, H, L, D], of the last L of M keys to those before them.
 
@@ -150,7 +164,7 @@ def causal(query: Tensor, key: Tensor, value: Tensor, *, scale: float, hidden: T
     sees.
     """
     own = query.shape[2]
-    if query.device.type == "cpu" and key.shape[2] <= LONGEST:
+    if query.device.type == "cpu" and key.shape[2] <= LONGEST and not _FUSED.get():
         return _Blocks.apply(query, key, value, hidden, scale)  # pyright: ignore[reportReturnType]
     sees = None
     if hidden is not None:

@@ -288,14 +288,16 @@ def load_config(path: str | Path, where: str) -> PretrainedConfig:
 
 
 def skeleton(config: PretrainedConfig, where: str, *, scorer: bool = False) -> PreTrainedModel:
-    """The layers of a model without memory for their weights; ModelError where it cannot be a policy, or a scorer."""
+    """The layers of a model as it is opened, without memory for their weights; ModelError where it cannot be a policy, or a
+    scorer."""
     kind = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            made = cast(PreTrainedModel, kind.from_config(config))
+            made = kind.from_config(config, dtype=torch.float32, attn_implementation=_attention(config))
     except (ValueError, ImportError) as error:
         said = f"a {config.model_type} model is of no use here ({first_line(error)})"
         raise ModelError(where, said, "give a decoder, as Llama, Qwen2 or GPT-2") from None
+    made = cast(PreTrainedModel, made).eval()
     if scorer:
         score_head(made)
     return made

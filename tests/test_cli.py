@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -296,7 +297,43 @@ def test_help_of_the_run_folder_names_its_default(accord: Accord):
 def test_help_lists_every_command(accord: Accord):
     said = accord("--help")
     assert said.code == 0
-    assert all(f" {name} " in said.out for name in ("run", "check", "chat", "score", "report", "doctor"))
+    assert all(f" {name} " in said.out for name in ("run", "check", "plan", "chat", "score", "report", "doctor"))
+
+
+# ----------------------------------------------------------------------------------------------------------------- plan
+
+
+def test_plan_shows_what_each_stage_needs(accord: Accord, here: Path):
+    said = accord("plan", here / "tiny.toml", "--machine", "cpu4", "--price", "3")
+    assert said.code == 0
+    lines = {cells[0]: cells[1:] for cells in (re.split(" {2,}", line) for line in said.out.splitlines())}
+    assert said.out.startswith("4 Zen 4 cores: 16.0 GiB, 400 GFLOPS float32, 800 GFLOPS bfloat16, 19 GB/s")
+    assert lines["of a process"] == STAGES
+    assert {"Python and libraries", "gradients", "activations", "peak", "time", "cost"} < lines.keys()
+
+
+def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path):
+    said = accord("plan", here / "tiny.toml", "--memory", "100MiB", "--json")
+    assert said.code == 1
+    assert said.err.endswith(
+        "accord: plan: sft, reward, dpo, ppo would not fit into 100 MiB; change what is listed, or take a larger machine\n"
+    )
+    found = json.loads(said.out)
+    assert [stage["fits"] for stage in found["stages"]] == [False] * 4
+    assert found["advice"]["sft"]["stage.sft.lora={}"]["peak"] < found["stages"][0]["peak"]
+    assert "of half the size" in accord("plan", here / "tiny.toml", "--memory", "100MiB").out
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (("--machine", "v100"), "--machine: 'v100' is not in the table; known: h200, "),
+    (("--memory", "much"), "--memory: 'much' is no amount of memory; write it as 24GiB, or 80GB"),
+])  # fmt: skip
+def test_plan_refuses_machines_that_it_does_not_know(
+    accord: Accord, here: Path, options: tuple[str, ...], message: str
+):
+    said = accord("plan", here / "tiny.toml", *options)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"accord: {message}")
 
 
 # ------------------------------------------------------------------------------------------------------------ run, check

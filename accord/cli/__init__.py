@@ -110,6 +110,39 @@ def check(
 
 
 @app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Another machine than this: h100, a100-40g, 4090, several as h100x8, cores as cpu16."),
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory that there is, of a GPU or of all cores: 24GiB.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of an hour, to see what each stage costs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, in bytes and seconds.")] = False,
+) -> None:
+    """Say what each stage would need before anything is run: memory by part, time, cost.
+
+    All data is read, and the work is counted on models without weights. Exit code 1 where a stage does not fit, with what to
+    change and what that saves.
+
+    Example: accord plan recipes/quickstart.toml
+
+    Example: accord plan recipes/quickstart.toml stage.sft.optim.micro_tokens=4096 --machine h100x8 --price 20
+    """
+    from accord.recipe_file import load
+
+    load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once
+    from accord.cli.plan import plan_recipe
+    from accord.plan.machines import bytes_of, named
+
+    plan_recipe(
+        lambda more: load(recipe, [*(overrides or []), *more]), named(machine) if machine else None,
+        bytes_of(memory, "--memory") if memory else None, price, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="Model folder, run stage (runs/NAME/STAGE) or hub id.")],
     prompt: Annotated[str | None, typer.Option(help="Answer this and leave, instead of a conversation.")] = None,

@@ -23,7 +23,7 @@ from accord.sampler.local import LocalSampler
 from accord.score import Score
 from accord.stages.actors import open_rewards
 from accord.stages.curves import trace
-from accord.stages.fit import Context, note_data, room_for
+from accord.stages.fit import Context, read_prompts
 from accord.suites import Suite, resolve
 
 
@@ -48,13 +48,9 @@ class Answers:
 
 def run(context: Context, stage: Evaluate) -> None:
     """Answer every suite with every model, sampled and greedily; leaves results.json and answers.jsonl."""
-    loaded, _ = prepare.load(stage.data, None, context.where)
     base = open_subject(context, stage.baseline, stage.models[stage.baseline])
     reward = open_rewards(context, stage.rewards, base.tokenizer, stage.micro_tokens) if stage.rewards else None
-    longest = stage.max_tokens or context_of(load_config(base.path, context.where))
-    room = room_for(stage.sampling.max_new_tokens, longest, f"{context.where}.sampling.max_new_tokens")
-    asked = prepare.prompts(loaded, base.tokenizer, room=room, where=f"{context.where}.data")
-    note_data(context, loaded, len(asked), None, 0)
+    asked, room = read_prompts(context, stage, base.tokenizer, base.path)
     suites = [resolve(name, f"{context.where}.suites")([a.record for a in asked], reward) for name in stage.suites]
     results: dict[str, dict[str, Estimate]] = {name: {} for name in stage.models}
     baselines: dict[str, Answers] = {}

@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from accord import demo, processes
 from accord.console import Progress as Line
 from accord.console import say
 from accord.data.batch import Batch, collate, order, step_count
-from accord.data.loaded import Loaded
-from accord.data.prepare import Limits
+from accord.data.loaded import Loaded, load
+from accord.data.prepare import Asked, Limits, prompts
 from accord.data.rows import Group, Rows
 from accord.engine import Engine, Learner, Part, Progress, reduction, schedule
 from accord.errors import Interrupted, RecipeError
 from accord.health import NotFinite
 from accord.model import Roles, context_of, load_config
 from accord.objectives import Objective
-from accord.recipe import Fitted, Optim, Policy, Preference, Pretrain, Reward, Sft, Trained
+from accord.recipe import Evaluate, Fitted, Optim, Policy, Preference, Pretrain, Reward, Select, Sft, Trained
 from accord.run import Run, StageFolder, write_file
 from accord.track import Track
 
@@ -222,6 +223,18 @@ def room_for(answer: int, longest: int, where: str) -> int:
         )
         raise RecipeError(where, said, f"give fewer than {longest}")
     return longest - answer
+
+
+def read_prompts(
+    context: Context, stage: Select | Evaluate, tokenizer: PreTrainedTokenizerBase, path: str
+) -> tuple[list[Asked], int]:
+    """The prompts of a stage that trains nothing, and the tokens that each may have beside its answer."""
+    loaded, _ = load(stage.data, None, context.where)
+    longest = stage.max_tokens or context_of(load_config(path, context.where))
+    room = room_for(stage.sampling.max_new_tokens, longest, f"{context.where}.sampling.max_new_tokens")
+    asked = prompts(loaded, tokenizer, room=room, where=f"{context.where}.data")
+    note_data(context, loaded, len(asked), None, 0)
+    return asked, room
 
 
 def note_data(context: Context, train: Loaded, kept: int, held: Loaded | None, held_kept: int) -> None:

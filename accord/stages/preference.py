@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
 from accord.data.batch import Batch
+from accord.data.rows import Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine, seed_all
 from accord.model import Roles, load_policy, save_model
@@ -28,20 +30,14 @@ def run(context: Context, stage: Preference) -> None:
     objective = resolve(stage.objective, OBJECTIVES, f"{context.where}.objective")
     params: dict[str, object] = dict(stage.params)
     check_params(objective, params, f"{context.where}.params")
-    train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    limits = limits_of(stage, path, context)
-    needed = objective.needed(params)
-    made = prepare.unpaired if "label" in needed else prepare.pairs
-    groups, _ = made(train, tokenizer, limits, f"{context.where}.data")
-    held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else (None, [])
-    note_data(context, train, len(groups), held, len(held_groups or []))
+    groups, held_groups = read(context, stage, tokenizer, path)
+    needed = needs(stage, context.where)
     reference: Reference | None = None
     if "ref_logp" in needed or "label" in needed:
         reference = of_training(context, stage, tokenizer, groups)
         groups = reference.rows
         if held_groups:
             held_groups = of_evaluation(context, stage, tokenizer, held_groups).rows
-
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
     roles = Roles(policy=policy)
@@ -55,6 +51,24 @@ def run(context: Context, stage: Preference) -> None:
     )  # fmt: skip
     context.folder.note(result=result)
     save_model(policy, tokenizer, context.folder.model)
+
+
+def read(
+    context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, path: str
+) -> tuple[Rows, Rows | None]:
+    """The rows to learn from, and those held out."""
+    train, held = prepare.load(stage.data, stage.eval_data, context.where)
+    limits = limits_of(stage, path, context)
+    made = prepare.unpaired if "label" in needs(stage, context.where) else prepare.pairs
+    groups, _ = made(train, tokenizer, limits, f"{context.where}.data")
+    held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else (None, [])
+    note_data(context, train, len(groups), held, len(held_groups or []))
+    return groups, held_groups
+
+
+def needs(stage: Preference, where: str) -> Sequence[str]:
+    """What the objective wants to be told of each row."""
+    return resolve(stage.objective, OBJECTIVES, f"{where}.objective").needed(dict(stage.params))
 
 
 def with_baseline(engine: Engine, roles: Roles, batches: Sequence[Batch], *, micro_tokens: int) -> list[Batch]:

@@ -10,20 +10,19 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from accord.console import Progress as Line
-from accord.data import prepare
 from accord.data.prepare import Asked
 from accord.data.records import Example, Pair, Ranking, bucket, to_row
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.errors import DataError, Interrupted
 from accord.estimate import mean
-from accord.model import context_of, load_config, load_policy
+from accord.model import load_policy
 from accord.objectives.kl import best_of_n
 from accord.recipe import Select
 from accord.run import RECORDS, append, read_rows, write_text
 from accord.sampler import Rollout, asks_of
 from accord.sampler.local import LocalSampler
 from accord.stages.actors import open_rewards
-from accord.stages.fit import Context, note_data, room_for
+from accord.stages.fit import Context, read_prompts
 
 
 class NothingKept(DataError):
@@ -37,11 +36,7 @@ def run(context: Context, stage: Select) -> None:
     """Answer and judge; leaves candidates.jsonl (every answer with its reward) and records.jsonl (what is kept)."""
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
-    loaded, _ = prepare.load(stage.data, None, context.where)
-    longest = stage.max_tokens or context_of(load_config(path, context.where))
-    room = room_for(stage.sampling.max_new_tokens, longest, f"{context.where}.sampling.max_new_tokens")
-    asked = prepare.prompts(loaded, tokenizer, room=room, where=f"{context.where}.data")
-    note_data(context, loaded, len(asked), None, 0)
+    asked, _ = read_prompts(context, stage, tokenizer, path)
     answer(context, stage, path, tokenizer, asked)
     rows = read_rows(context.folder.path / "candidates.jsonl")
     chosen = [kept for i, a in enumerate(asked) if (kept := choose(a, rows[i * stage.n : (i + 1) * stage.n], stage))]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Group, Row
 from accord.data.chat import answer_start
+from accord.data.rows import Group, Row, Rows
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import seed_all
 from accord.model import Roles, load_policy, save_model
@@ -23,15 +23,22 @@ def run(context: Context, stage: Sft) -> None:
     """Train on the assistant's tokens; leaves `model/`, held-out loss and perplexity, and a few greedy answers."""
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
+    groups, held_groups = read(context, stage, tokenizer, path)
+    fit_likelihood(context, stage, path, tokenizer, groups, held_groups)
+    policy = context.engine.place(load_policy(context.folder.model, tokenizer, context.where))
+    sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
+    longest = limits_of(stage, path, context).max_tokens
+    context.folder.sample(answers(sampler, [group[0] for group in (held_groups or groups)[:8]], longest))
+
+
+def read(context: Context, stage: Sft, tokenizer: PreTrainedTokenizerBase, path: str) -> tuple[Rows, Sequence[Group]]:
+    """The rows to learn from, and those held out."""
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
     limits = limits_of(stage, path, context)
     groups = prepare.demonstrations(train, tokenizer, limits, f"{context.where}.data")
     held_groups = prepare.demonstrations(held, tokenizer, limits, f"{context.where}.eval_data") if held else []
     note_data(context, train, len(groups), held, len(held_groups))
-    fit_likelihood(context, stage, path, tokenizer, groups, held_groups)
-    policy = context.engine.place(load_policy(context.folder.model, tokenizer, context.where))
-    sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
-    context.folder.sample(answers(sampler, [group[0] for group in (held_groups or groups)[:8]], limits.max_tokens))
+    return groups, held_groups
 
 
 def answers(sampler: LocalSampler, rows: Sequence[Row], longest: int) -> list[dict[str, object]]:

@@ -1,0 +1,116 @@
+"""What code computes and holds, counted by running it on tensors that have shapes and no numbers.
+
+So the code that will run is what is counted, not a formula beside it. Such a fake tensor takes no memory, whatever its size
+(https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
+from transformers import PreTrainedModel
+
+PICKING = {"embedding", "index", "index_select", "gather"}  # read what they write, however large the table is
+# Fused attention on a CPU, which PyTorch's table of operations lacks, and how many matrix products each has.
+FUSED = {"_scaled_dot_product_flash_attention_for_cpu": 2, "_scaled_dot_product_flash_attention_for_cpu_backward": 5}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to compute, on whatever machine."""
+
+    float32: float = 0.0  # operations of matrix products; a product and a sum are two
+    bfloat16: float = 0.0
+    operands: float = 0.0  # bytes that these products read and write
+    moved: float = 0.0  # bytes that everything else reads and writes
+    calls: float = 0.0  # operators that are started
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, times: float) -> Work:
+        return Work(*(value * times for value in astuple(self)))
+
+
+def without_memory(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A model on the meta device as one of fake weights on the CPU."""
+    model.to(dtype)  # pyright: ignore[reportArgumentType]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
+    model.tie_weights()
+    return model
+
+
+class Counter(TorchDispatchMode):
+    """Counts, while it is entered, the work done and the bytes alive beside the weights and gradients of `held`."""
+
+    def __init__(self, *held: nn.Module) -> None:
+        super().__init__()
+        self.work = Work()
+        self.alive = self.peak = 0
+        self._seen = WeakIdKeyDictionary()  # storages
+        for weight in [weight for module in held for weight in [*module.parameters(), *module.buffers()]]:
+            self._seen[weight.untyped_storage()] = True
+            if weight.grad is not None:
+                self._seen[weight.grad.untyped_storage()] = True
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:  # fmt: skip
+        out = func(*args, **(kwargs or {}))
+        given, made = ([x for x in tree_leaves(of) if isinstance(x, Tensor)] for of in ((args, kwargs), out))
+        for tensor in made:
+            self._hold(tensor)
+        self.work += work_of(func, args, kwargs or {}, out, given, made)
+        return out
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._seen:
+            return
+        self._seen[storage] = True
+        self.alive += storage.nbytes()
+        weakref.finalize(storage, self._let_go, storage.nbytes())
+        self.peak = max(self.peak, self.alive)
+
+    def _let_go(self, size: int) -> None:
+        self.alive -= size
+
+
+def work_of(
+    func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object], out: object, given: Sequence[Tensor],
+    made: Sequence[Tensor],
+) -> Work:  # fmt: skip
+    """The work of one operator, of the tensors that it was given and has made. A view costs its call."""
+    if func.is_view:
+        return Work(calls=1)
+    name = func.overloadpacket.__name__
+    written = sum(map(size_of, made))
+    bytes_ = 2 * written if name in PICKING else written + sum(map(size_of, given))
+    operations = 0.0
+    if func.overloadpacket in flop_registry:
+        operations = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+    elif name in FUSED:
+        query, key = given[1:3] if name.endswith("backward") else given[:2]
+        operations = 2.0 * FUSED[name] * query.numel() * key.shape[-2]
+    if not operations:
+        return Work(moved=bytes_, calls=1)
+    if made[0].dtype == torch.bfloat16:
+        return Work(bfloat16=operations, operands=bytes_, calls=1)
+    return Work(float32=operations, operands=bytes_, calls=1)
+
+
+def size_of(tensor: Tensor) -> int:
+    """Bytes of the numbers in a tensor."""
+    return tensor.numel() * tensor.element_size()

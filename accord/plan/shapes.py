@@ -1,0 +1,163 @@
+"""What a model of some shape holds and computes: where it learns, where it is asked, where it answers.
+
+Layers are alike, so the model is counted with one layer and with two, and the rest follows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from accord import attention, lora, norm
+from accord.data.batch import Batch
+from accord.model import TRAINED, Output, Roles, checkpoint_layers, skeleton
+from accord.plan.counting import Counter, Work, size_of, without_memory
+from accord.recipe import Lora
+from accord.sampler.draw import draw
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What it takes to run a model once."""
+
+    work: Work
+    kept: float = 0.0  # bytes that stay: what the backward pass needs, or keys and values
+    working: float = (
+        0.0  # bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment
+    )
+
+    def beside(self, other: Pass) -> Pass:
+        """Both models forwards, then both backwards."""
+        return Pass(self.work + other.work, self.kept + other.kept, max(self.working, other.working))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How models are run."""
+
+    precision: str  # "float32" or "bfloat16"
+    fused: bool  # attention is one kernel, which keeps no probabilities, as on a GPU
+    checkpointing: bool = False  # layers are computed again in the backward pass
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of matrix products."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def entered(self) -> ExitStack:
+        """A context in which they hold."""
+        stack = ExitStack()
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"))
+        stack.enter_context(attention.fused(self.fused))
+        return stack
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A language model, or with `scorer` one with a scalar head; all its weights learn, or with `lora` an adapter's."""
+
+    config: PretrainedConfig
+    scorer: bool = False
+    lora: Lora | None = None
+
+    def made(self, layers: int | None = None) -> PreTrainedModel:
+        """The model, with so many layers in place of its own, on the meta device."""
+        config = copy.deepcopy(self.config)
+        if self.scorer:
+            config.num_labels = 1
+        if layers is not None:
+            config.num_hidden_layers = layers
+        model = skeleton(config, "plan", scorer=self.scorer)
+        norm.quicken(model)
+        if self.lora:
+            model.requires_grad_(False)
+            lora.attach(model, TRAINED, lora.new(model, self.lora), dropout=self.lora.dropout)
+            for weight in lora.own_parameters(lora.bind(model, TRAINED)):
+                weight.requires_grad_(True)
+        return model
+
+    @cached_property
+    def weights(self) -> int:
+        """Bytes of all weights."""
+        return sum(map(size_of, self.made().parameters()))
+
+    @cached_property
+    def trained(self) -> int:
+        """Bytes of those that learn."""
+        return sum(size_of(weight) for weight in self.made().parameters() if weight.requires_grad)
+
+    def second(self, dtype: torch.dtype) -> int:
+        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`)."""
+        layers = [layer for layer in self.made().modules() if isinstance(layer, nn.Linear | Conv1D)]
+        return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
+
+
+def learns(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
+    """A forward and a backward pass, beside gradients that earlier ones have left."""
+
+    def count(model: PreTrainedModel) -> Pass:
+        roles = Roles(scorer=model) if shape.scorer else Roles(policy=model)
+        if under.checkpointing:
+            checkpoint_layers(model)
+        for weight in model.parameters():
+            weight.grad = torch.empty_like(weight) if weight.requires_grad else None
+        counter = Counter(model)
+        with counter, under.entered():
+            total = sum(values.sum() for values in roles(batch, outputs).values())
+        kept = counter.alive
+        with counter, under.entered():
+            torch.as_tensor(total).backward()
+        return Pass(counter.work, kept, counter.peak - kept)
+
+    return _at_depth(shape, count)
+
+
+def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
+    """A forward pass alone."""
+
+    def count(model: PreTrainedModel) -> Pass:
+        roles, counter = Roles(scorer=model) if shape.scorer else Roles(policy=model), Counter(model)
+        with counter, torch.no_grad(), under.entered():
+            roles(batch, outputs)
+        return Pass(counter.work, working=counter.peak)
+
+    return _at_depth(shape, count)
+
+
+def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) -> Pass:
+    """`new` more tokens of each of so many rows, of which `known` are read already, and a draw from the last distribution."""
+
+    def run(model: PreTrainedModel, tokens: int, cache: DynamicCache) -> None:
+        ids, attend = torch.zeros(rows, tokens, dtype=torch.int64), torch.ones(rows, known + new, dtype=torch.int64)
+        out = model(input_ids=ids, attention_mask=attend[:, : cache.get_seq_length() + tokens], past_key_values=cache,
+                    use_cache=True, logits_to_keep=1)  # fmt: skip
+        draw(out.logits[:, -1].float(), 1.0, torch.zeros(rows, dtype=torch.float64))
+
+    def count(model: PreTrainedModel) -> Pass:
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            if known:
+                run(model, known, cache)
+            counter = Counter(model)
+            with counter:
+                run(model, new, cache)
+        layers = [vars(layer) for layer in cache.layers]
+        kept = sum(size_of(x) for layer in layers for name in ("keys", "values") if (x := layer.get(name)) is not None)
+        return Pass(counter.work, kept, counter.peak - kept)
+
+    return _at_depth(shape, count, under.dtype)
+
+
+def _at_depth(shape: Shape, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32) -> Pass:
+    """What `count` comes to for all layers."""
+    one, two = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
+    more = shape.config.num_hidden_layers - 2
+    return Pass(two.work + (two.work + one.work * -1.0) * more, two.kept + (two.kept - one.kept) * more, two.working)

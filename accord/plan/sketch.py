@@ -1,0 +1,134 @@
+"""A stage before it runs: what each of its phases holds in memory, and the work of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from accord.data.batch import Batch, collate, order
+from accord.data.packed import pack
+from accord.data.rows import Group, Row
+from accord.model import Output
+from accord.plan.counting import Work
+from accord.plan.shapes import Conditions, Pass, Shape, answers, learns, looks
+from accord.recipe import Optim
+from accord.sampler.local import PREFILL, LocalSampler
+
+SEEN = 16  # batches that stand for all of a stage
+Model = tuple[Shape, Sequence[Output]]  # and what it is asked for
+Count = Callable[[Shape, Batch, Sequence[Output], Conditions], Pass]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one process holds in a phase of a stage, in bytes."""
+
+    name: str = ""
+    base: float = 0.0  # Python and libraries; of a GPU CUDA's own
+    data: float = 0.0  # records and rows
+    weights: float = 0.0  # of models that learn
+    frozen: float = 0.0  # of models that stand still
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    activations: float = 0.0
+    working: float = 0.0  # a chunk of logits, and whatever else lives for a moment
+    cache: float = 0.0  # of a sampler: keys and values, and its second copy of the weights
+    allocator: float = 0.0  # freed and kept
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(value for value in vars(self).values() if not isinstance(value, str))
+
+
+@dataclass
+class Sketch:
+    """The phases of a stage, and the work of one of the processes that share it."""
+
+    under: Conditions
+    processes: int
+    budget: int  # tokens of a micro-batch
+    phases: list[Phase] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
+
+    def learn(
+        self, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float, *, later: bool = False
+    ) -> None:
+        """`times` updates on batches like these; `later` says that gradients are there before."""
+        passes = self._run(learns, models, batches, times)
+        phase = replace(held, name="update", activations=passes.kept, working=passes.working)
+        if not later and max(len(batch.micro(self.budget, self.processes)) for batch in batches) <= self.processes:
+            early = passes.kept + passes.working > held.gradients  # they come while activations go
+            phase = replace(phase, gradients=0.0) if early else replace(phase, activations=0.0, working=0.0)
+        self.phases.append(phase)
+
+    def look(self, name: str, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float) -> None:
+        """`times` batches like these, forward passes alone."""
+        self.phases.append(replace(held, name=name, working=self._run(looks, models, batches, times).working))
+
+    def answer(
+        self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0
+    ) -> None:
+        """`times` over: answers of `most` tokens, `each` so many to every one of some prompts of so many tokens."""
+        mine = math.ceil(len(prompts) * each / self.processes)
+        rows, mean = min(LocalSampler.max_rows, mine), round(sum(prompts) / len(prompts))
+        together = max(1, min(PREFILL // mean, rows // each))
+        first = answers(shape, together, 0, mean, self.under)
+        step = answers(shape, rows, mean + most // 2, 1, self.under)
+        self.work += first.work * (mine / each / together * times) + step.work * (mine / rows * most * times)
+        self.copy(shape.weights, times)
+        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(self.under.dtype)
+        self.phases.append(replace(held, name="rollout", cache=kept, working=max(first.working, step.working)))
+
+    def optimize(self, trained: float, optim: Optim, times: float) -> None:
+        """What each process does by itself in an update: norm and scale of the gradient, then weights and moments."""
+        self.work += Work(moved=trained * (3 + 3 + (4 if optim.name == "adamw" else 0))) * times
+
+    def copy(self, size: float, times: float = 1.0) -> None:
+        """So many bytes read from files, or written."""
+        self.work += Work(moved=3 * size) * times
+
+    def _run(self, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
+        """The largest pass, with the work of `times` batches added.
+
+        Counted at the largest and the smallest micro-batch, between which the others lie by their tokens.
+        """
+        micros = [batch.select(rows) for batch in batches for rows in batch.micro(self.budget, self.processes)]
+        sized = sorted(((pack(micro).tokens.numel(), micro) for micro in micros), key=lambda pair: pair[0])
+        (low, smallest), (high, largest) = sized[0], sized[-1]
+        least, most = (self._together(count, models, micro) for micro in (smallest, largest))
+        slope = (most.work + least.work * -1) * (1 / max(high - low, 1))
+        work = least.work * len(sized) + slope * (sum(size for size, _ in sized) - low * len(sized))
+        self.work += work * (times / len(batches) / self.processes)
+        return most
+
+    def _together(self, count: Count, models: Sequence[Model], micro: Batch) -> Pass:
+        first, *others = [count(shape, micro, outputs, self.under) for shape, outputs in models]
+        for other in others:
+            first = first.beside(other)
+        return first
+
+
+def holding(models: Sequence[Shape], optim: Optim, *, frozen: float = 0.0, processes: int = 1) -> Phase:
+    """What stays in memory while models learn. Several processes exchange gradients in buckets as large as those."""
+    trained = sum(shape.trained for shape in models)
+    return Phase(
+        weights=sum(shape.weights for shape in models),
+        frozen=frozen,
+        gradients=trained * (2 if processes > 1 else 1),
+        optimizer=trained * (2 if optim.name == "adamw" else 0),
+    )
+
+
+def some(groups: Sequence[Group], size: int, *, seed: int, steps: float = math.inf) -> list[Batch]:
+    """The first batches of a stage, a few at most, without what only objectives read."""
+    count = int(min(SEEN, steps, math.ceil(len(groups) / size)))
+    chosen = islice(order(len(groups), size, seed=seed), count)
+    return [bare([groups[i] for i in index]) for index in chosen]
+
+
+def bare(groups: Sequence[Group]) -> Batch:
+    """Groups as a batch of tokens and masks alone."""
+    return collate([[Row(row.tokens, row.train) for row in group] for group in groups], 0)

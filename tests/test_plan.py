@@ -1,0 +1,366 @@
+"""What a plan says, held to plain transformers, PyTorch's own counter of operations, and a run's real memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from accord.data.batch import Batch, Row, collate
+from accord.errors import RecipeError
+from accord.model import Roles
+from accord.plan import Plan, StagePlan, plan
+from accord.plan.counting import Work
+from accord.plan.machines import Machine, bytes_of, named
+from accord.plan.shapes import Conditions, Shape, answers, learns, looks
+from accord.recipe import Lora
+from accord.recipe_file import load
+
+ROOT = Path(__file__).parents[1]
+PLAIN = Conditions("float32", fused=False)
+LLAMA = LlamaConfig(
+    vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
+    eos_token_id=1,
+)  # fmt: skip
+GPT2 = GPT2Config(vocab_size=320, n_embd=64, n_layer=4, n_head=4, n_positions=256)
+GPT2.pad_token_id = 0
+BOTH = pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
+
+
+def rows(count: int, length: int) -> Batch:
+    """Rows of which the second half is trained."""
+    half = length // 2
+    return collate([[Row([5 + i] * length, [False] * half + [True] * (length - half))] for i in range(count)], 0)
+
+
+# ---------------------------------------------------------------------------------------------------- bytes, operations
+
+
+def test_weights_of_well_known_models():
+    assert Shape(GPT2Config()).weights == 124_439_808 * 4  # as OpenAI's smallest has them
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(LLAMA)
+    assert Shape(LLAMA).weights == Shape(LLAMA).trained == 4 * sum(x.numel() for x in plain.parameters())
+
+
+def test_an_adapter_has_r_times_in_and_out_of_each_layer():
+    layers = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 128), (64, 128), (128, 64)]  # q, k, v, o, gate, up, down
+    assert Shape(LLAMA, lora=Lora(r=8)).trained == 4 * 4 * 8 * sum(a + b for a, b in layers)
+
+
+@BOTH
+def test_operations_are_those_of_plain_transformers(config: PretrainedConfig):
+    """One row, no longer than a block of attention, so that both look at the whole square."""
+    batch = rows(1, 48)
+    plain, head = AutoModel.from_config(config, attn_implementation="eager").eval(), torch.randn(64, 1)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        plain(batch.tokens).last_hidden_state @ head
+    with FlopCounterMode(display=False) as both:
+        (plain(batch.tokens).last_hidden_state @ head.requires_grad_()).sum().backward()
+    shape, again = Shape(config, scorer=True), 2 * 48 * 64  # a classifier of transformers runs its head too
+    assert looks(shape, batch, ["score"], PLAIN).work.float32 == forward.get_total_flops() + again
+    assert learns(shape, batch, ["score"], PLAIN).work.float32 == both.get_total_flops() + again
+
+
+@BOTH
+def test_an_lm_head_reads_train_tokens_alone_and_again_backwards(config: PretrainedConfig):
+    """Logits twice forwards, then the gradients of hidden states and weights: four products of train tokens and vocabulary."""
+    batch = rows(2, 40)
+    trunk = learns(Shape(config, scorer=True), batch, ["score"], PLAIN).work.float32 - 4 * 2 * 80 * 64
+    policy = learns(Shape(config), batch, ["logp"], PLAIN).work.float32
+    one = 2 * 64 * 320  # transformers' own head, which is let run at one token
+    assert policy - trunk == 4 * 2 * int(batch.train.sum()) * 64 * 320 + one
+
+
+@BOTH
+def test_bfloat16_and_float32_work_are_told_apart(config: PretrainedConfig):
+    batch = rows(2, 40)
+    low, high = (
+        learns(Shape(config), batch, ["logp"], Conditions(kind, fused=False)) for kind in ("bfloat16", "float32")
+    )
+    assert low.work.bfloat16 == pytest.approx(high.work.float32, rel=0.01)  # Llama's angles stay in float32
+    assert high.work.bfloat16 == 0
+    assert low.kept < high.kept
+
+
+@pytest.mark.parametrize("train", [None, Lora()], ids=["all", "lora"])
+@BOTH
+def test_what_a_forward_pass_keeps_is_what_autograd_saves(config: PretrainedConfig, train: Lora | None):
+    """Counted with real numbers, in all four layers. What is saved twice or is a weight counts once, or not at all."""
+    batch = rows(3, 100)
+    model = Shape(config, lora=train).made().to_empty(device="cpu")
+    model.tie_weights()
+    with torch.no_grad():
+        for weight in [*model.parameters(), *model.buffers()]:
+            weight.normal_()
+    weights = {weight.untyped_storage().data_ptr() for weight in [*model.parameters(), *model.buffers()]}
+    saved: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        out = Roles(policy=model)(batch, ["logp"])
+    assert learns(Shape(config, lora=train), batch, ["logp"], PLAIN).kept == pytest.approx(
+        sum(saved.values()), rel=0.03
+    )
+    assert out["logp"].requires_grad
+
+
+def test_fused_attention_keeps_no_probabilities():
+    batch = rows(4, 200)
+    blocks, fused = (learns(Shape(GPT2), batch, ["logp"], Conditions("float32", fused=on)).kept for on in (False, True))
+    # Of 4 layers, 4 rows and 4 heads; blocks of 64 queries see 64, 128, 192 and 200 keys.
+    probabilities = 4 * 4 * 4 * 4 * (64 * (64 + 128 + 192) + 8 * 200)
+    assert blocks - fused == pytest.approx(probabilities, rel=0.1)
+
+
+def test_keys_and_values():
+    assert answers(Shape(LLAMA), 3, 49, 1, Conditions("bfloat16", fused=False)).kept == 3 * 50 * 4 * (2 * 16) * 2 * 2
+    assert answers(Shape(GPT2), 3, 49, 1, PLAIN).kept == 3 * 50 * 4 * 64 * 2 * 4  # 4 layers, 4 heads of 16
+
+
+@BOTH
+def test_checkpointing_keeps_less_and_computes_layers_once_more(config: PretrainedConfig):
+    """Up to a third of the products of all layers on top, and of the layers little more than their inputs is kept."""
+    batch = rows(4, 60)
+    plain, again = (
+        learns(Shape(config, scorer=True), batch, ["score"], Conditions("float32", fused=False, checkpointing=on))
+        for on in (False, True)
+    )
+    assert again.kept < 0.35 * plain.kept
+    # PyTorch stops before the last products of a layer, which nothing in the backward pass reads.
+    assert 1.2 < again.work.float32 / plain.work.float32 < 4 / 3
+
+
+# ------------------------------------------------------------------------------------------------------------- machines
+
+
+def test_named_machines():
+    assert (named("h100x8").devices, named("h100").bfloat16, named("a100-40g").memory) == (8, 989e12, 40e9)
+    assert named("cpu16").memory == 16 * named("cpu1").memory
+    for wrong in ("h100x0", "h100x", "v100", "cpu"):
+        with pytest.raises(RecipeError, match="is not in the table; known: h200, h100"):
+            named(wrong)
+
+
+def test_amounts_of_memory():
+    assert bytes_of("24GiB", "--memory") == 24 * 2**30
+    assert bytes_of("1.5 TB", "--memory") == 1.5e12
+    for wrong in ("24", "GiB", "1.2.3GiB", "24 apples"):
+        with pytest.raises(RecipeError, match=f"'{wrong}' is no amount of memory; write it as 24GiB"):
+            bytes_of(wrong, "--memory")
+
+
+def test_a_gpu_hides_the_starting_of_operators_behind_its_work():
+    work = Work(float32=10.0, bfloat16=40.0, operands=3.0, moved=8.0, calls=3.0)
+    machine = Machine("m", 1.0, float32=5.0, bfloat16=20.0, bandwidth=4.0, source="", call=2.0)
+    assert machine.seconds(work) == 2 + 2 + 8 / 4  # computing; less than that, 3 x 2, is spent on starting
+    assert replace(machine, gpu=False).seconds(work) == 2 + 2 + 8 / 4 + 3 * 2
+    assert machine.seconds(replace(work, operands=100.0)) == 25 + 8 / 4  # products wait for memory
+
+
+# -------------------------------------------------------------------------------------------------------------- recipes
+
+RECIPE = """
+name = "planned"
+compute = { device = "cpu", threads = 1, precision = "float32" }
+[stage.sft]
+kind = "sft"
+model = "BASE"
+data = "sft.jsonl"
+optim = { steps = 3, batch_size = 8, micro_tokens = 512 }
+[stage.reward]
+kind = "reward"
+model = "@sft"
+data = "pairs.jsonl"
+ensemble = 2
+optim = { steps = 3, batch_size = 8, micro_tokens = 512 }
+[stage.ppo]
+kind = "policy"
+model = "@sft"
+data = "pairs.jsonl"
+rewards = { "@reward" = 1 }
+rollout = { batch_size = 8, max_new_tokens = 32 }
+optim = { steps = 2, batch_size = 8, micro_tokens = 256 }
+[stage.dpo]
+kind = "preference"
+model = "@sft"
+data = "pairs.jsonl"
+optim = { steps = 3, batch_size = 8, micro_tokens = 512 }
+[stage.best]
+kind = "select"
+model = "@dpo"
+data = "pairs.jsonl"
+rewards = { "@reward" = 1 }
+n = 2
+sampling = { max_new_tokens = 32 }
+[stage.again]
+kind = "sft"
+model = "@dpo"
+data = "@best"
+optim = { steps = 3, batch_size = 8, micro_tokens = 512 }
+[stage.evaluate]
+kind = "evaluate"
+models = { sft = "@sft", ppo = "@ppo", dpo = "@dpo" }
+data = "pairs.jsonl"
+rewards = { "@reward" = 1 }
+sampling = { max_new_tokens = 32 }
+"""
+WIDE = LlamaConfig(
+    vocab_size=320, hidden_size=512, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=8,
+    num_key_value_heads=8, max_position_embeddings=256, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None,
+    eos_token_id=1,
+)  # fmt: skip
+MB = 2**20
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A recipe of every kind of stage on a model of ten million weights, with its data."""
+    here = tmp_path_factory.mktemp("plan")
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(WIDE).save_pretrained(here / "base")
+    tokenizer.save_pretrained(here / "base")
+    (here / "recipe.toml").write_text(RECIPE.replace("BASE", str(here / "base")))
+    asked = [f"the cat {i} asks the dog " + "and looks at the mat " * (i % 5) for i in range(40)]
+    sft = [{"prompt": prompt, "completion": "the dog answers " * (1 + i % 4)} for i, prompt in enumerate(asked)]
+    pairs = [
+        {"prompt": prompt, "chosen": "sat on the mat " * (1 + i % 3), "rejected": "no"}
+        for i, prompt in enumerate(asked)
+    ]
+    for name, table in (("sft", sft), ("pairs", pairs)):
+        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    return here / "recipe.toml"
+
+
+def planned(recipe: Path, *settings: str, machine: str = "cpu8", memory: float | None = None) -> Plan:
+    return plan(
+        load(recipe, list(settings)), named(machine), lambda more: load(recipe, [*settings, *more]), memory=memory
+    )
+
+
+def stages(of: Plan) -> dict[str, StagePlan]:
+    return {stage.name: stage for stage in of.stages}
+
+
+def test_models_of_earlier_stages_have_the_shape_of_what_they_grew_from(recipe: Path, fresh: None):
+    weights = 4 * sum(x.numel() for x in AutoModelForCausalLM.from_config(WIDE).parameters())
+    head = 4 * 512
+    found = stages(planned(recipe))
+    of = {name: stage.phase for name, stage in found.items()}
+    assert list(found) == ["sft", "reward", "ppo", "dpo", "best", "again", "evaluate"]
+    for name, trained, frozen in (
+        ("sft", weights, weights),  # opened once more for its answers
+        ("reward", weights + head, 0),
+        ("ppo", 2 * weights + head, weights + 2 * (weights + head)),  # with a critic; a reference, two members
+        ("dpo", weights, 0),
+        ("best", 0, weights + 2 * (weights + head)),
+        ("again", weights, weights),
+        ("evaluate", 0, 3 * weights + 2 * (weights + head)),
+    ):
+        assert (of[name].weights, of[name].frozen, of[name].optimizer) == (trained, frozen, 2 * trained), name
+    assert of["sft"].gradients == weights
+    assert of["best"].cache > 0
+    assert all(stage.seconds > 0 and stage.fits for stage in found.values())
+
+
+def test_adapters_share_one_copy_of_the_weights(recipe: Path, fresh: None):
+    adapter = "{ r = 4 }"
+    found = stages(planned(recipe, *(f"stage.{name}.lora={adapter}" for name in ("reward", "ppo"))))
+    whole, low = Shape(WIDE).weights, Shape(WIDE, lora=Lora(r=4)).trained
+    ppo = found["ppo"].phase
+    assert ppo.weights == whole + low + low + 4 * 512  # policy and critic, which has a head
+    assert ppo.optimizer == 2 * (2 * low + 4 * 512)
+    assert ppo.frozen == 2 * (low + 4 * 512)  # two members; the reference is the policy without its adapter
+
+
+def test_a_model_from_scratch_is_planned_with_a_tokenizer_of_its_own(recipe: Path, tmp_path: Path, fresh: None):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and looked at the dog\n" * 200)
+    made = tmp_path / "made.toml"
+    made.write_text(
+        'name = "made"\n[stage.base]\nkind = "pretrain"\ndata = "text.txt"\n'
+        "shape = { layers = 1, width = 32, heads = 2, feed_forward = 64, vocab = 270, context = 32 }\n"
+        f'[stage.sft]\nkind = "sft"\nmodel = "@base"\ndata = "{recipe.parent}/sft.jsonl"\ntruncate = "cut"\n'
+    )
+    found = stages(planned(made))
+    assert (
+        found["base"].phase.weights == found["sft"].phase.weights == 4 * (270 * 32 + 4 * 32 * 32 + 3 * 32 * 64 + 3 * 32)
+    )
+
+
+def test_a_smaller_token_budget_takes_less_memory_and_as_many_operations(recipe: Path, fresh: None):
+    large, small = (stages(planned(recipe, f"stage.sft.optim.micro_tokens={n}"))["sft"] for n in (512, 128))
+    assert small.phase.activations < 0.5 * large.phase.activations
+    assert small.phase.weights == large.phase.weights
+    assert small.seconds == pytest.approx(large.seconds, rel=0.5)
+
+
+def test_several_processes_hold_buckets_of_gradients_and_share_the_work(recipe: Path, fresh: None):
+    one, two = (stages(planned(recipe, f"compute.processes={n}"))["dpo"] for n in (1, 2))
+    assert two.phase.gradients == 2 * one.phase.gradients
+    assert two.room == one.room / 2
+    assert two.seconds < one.seconds
+
+
+def test_what_would_help_is_planned_again(recipe: Path, fresh: None):
+    tight = 0.9 * stages(planned(recipe))["ppo"].peak
+    found = planned(recipe, memory=tight)
+    assert [stage.name for stage in found.stages if not stage.fits] == ["ppo"]
+    before, changed = stages(found)["ppo"], found.advice["ppo"]
+    assert {"stage.ppo.lora={}", "stage.ppo.params.critic=trunk", "stage.reward.ensemble=1"} < set(changed)
+    whole = Shape(WIDE).weights
+    assert changed["stage.reward.ensemble=1"].peak == pytest.approx(before.peak - whole - 4 * 512, rel=0.001)
+    together = next(reversed(changed.values()))
+    assert together.fits
+    assert together.peak <= min(stage.peak for stage in changed.values())
+
+
+def test_on_a_gpu_a_process_has_a_device_and_python_is_elsewhere(recipe: Path, fresh: None):
+    found = planned(recipe, "compute.precision=auto", machine="h100x8")
+    assert (found.processes, found.precision) == (8, "bfloat16")
+    assert all(stage.phase.data == 0 and stage.room == 80e9 for stage in found.stages)
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from accord.recipe_file import load
+from accord.stages import run
+run(load(Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2]), only=["sft"])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_that_of_a_run_within_15_percent(recipe: Path, tmp_path: Path):
+    only = tmp_path / "sft.toml"
+    only.write_text(
+        recipe.read_text().partition("[stage.reward]")[0].replace("sft.jsonl", f"{recipe.parent}/sft.jsonl")
+    )
+    run = [sys.executable, "-c", MEASURE, str(only), str(tmp_path / "run")]
+    say = [sys.executable, "-m", "accord", "plan", str(only), "--json"]
+    ran, said = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT) for command in (run, say)
+    )
+    peak = json.loads(said.stdout)["stages"][0]["peak"]
+    assert peak == pytest.approx(int(ran.stdout) * 1024, rel=0.15)
+    assert peak > 500 * MB  # most of it is not Python
