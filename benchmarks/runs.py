@@ -21,6 +21,8 @@ QUIET = {
     "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "PYTHONWARNINGS": "ignore",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error",
 }  # fmt: skip
+# What libgomp does unless told otherwise: accord, which workers of peers import too, asks for less.
+SPINS = {"GOMP_SPINCOUNT": "300000"}
 GET_PPO = (
     "TRL dropped PPO after 1.12.0; to compare: pip download --no-deps trl==1.12.0 && "
     "unzip -d DIR trl-1.12.0-py3-none-any.whl, then --trl-ppo DIR"
@@ -45,9 +47,10 @@ def run(side: Side, job: Job) -> Result:
     shutil.rmtree(job.out, ignore_errors=True)
     Path(job.out).mkdir(parents=True)
     caches = {"XDG_CACHE_HOME": f"{job.out}/cache", "HF_HOME": f"{job.out}/cache/huggingface"}
+    waits = {} if side.worker.startswith("accord") else SPINS
     path = [job.trl_ppo] if side.needs == "--trl-ppo" else []
     job = replace(job, own_settings=side.own_settings, began=time.monotonic())
-    result = Result(**json.loads(worker(side.worker, job.dump(), environment=caches, path=path)))
+    result = Result(**json.loads(worker(side.worker, job.dump(), environment={**caches, **waits}, path=path)))
     result.side = side.name
     return result
 

@@ -320,7 +320,6 @@ def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path)
     )
     found = json.loads(said.out)
     assert [stage["fits"] for stage in found["stages"]] == [False] * 4
-    assert found["advice"]["sft"]["stage.sft.lora={}"]["peak"] < found["stages"][0]["peak"]
     assert "of half the size" in accord("plan", here / "tiny.toml", "--memory", "100MiB").out
 
 
