@@ -129,10 +129,16 @@ class Engine:
         """Where a frozen model runs in the run's precision."""
         return self.accelerator.autocast()
 
+    def release(self) -> None:
+        """Give back to the machine what a finished stage held."""
+        self.accelerator.free_memory()
+        release()
+
     # ------------------------------------------------------------------------------------------------------- training
 
     def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
         """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
+        self.accelerator.free_memory()  # it would hold the models and optimizers of all learners before
         groups: list[dict[str, object]] = []
         seen: set[int] = set()
         for name, model in roles.named_children():
@@ -350,7 +356,7 @@ class Engine:
 
 
 def release() -> None:
-    """Give back to the machine what a finished stage held: freed memory stays with the process otherwise."""
+    """Give freed memory back to the machine: it stays with the process otherwise."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -56,6 +56,15 @@ def token_outputs(
 
 
 @torch.no_grad()
+def mean_logit(hidden: Tensor, head: nn.Module, *, temperature: float = 1.0) -> Tensor:
+    """The mean of each place's logits over the vocabulary, [N], from hidden states, [N, hidden]: as a head is linear, that of
+    its mean row."""
+    weight, bias = _weights(head)
+    found = hidden.to(weight.dtype) @ weight.mean(0)
+    return (found if bias is None else found + bias.mean()) / temperature
+
+
+@torch.no_grad()
 def kl(ours: tuple[Tensor, nn.Module], theirs: tuple[Tensor, nn.Module], *, temperature: float = 1.0) -> Tensor:
     """KL(p || q) at each place, [N]: the exact sum over the vocabulary, in nats.
 

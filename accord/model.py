@@ -36,14 +36,14 @@ from accord.run import write_folder
 
 TRAINED = "trained"  # the adapter that learns, of a model that has a trunk to itself
 
-Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "likeliest", "score", "feature"]
+Output: TypeAlias = Literal["logp", "entropy", "entropy_grad", "likeliest", "logit", "score", "feature"]
 
 
 @dataclass(frozen=True)
 class Outputs:
     """What a forward pass was asked for; reading anything else is an error.
 
-    `logp[b, t]`, `entropy[b, t]` and `likeliest[b, t]` belong to token t and are 0 outside `batch.train`; `score[b, t]`
+    `logp[b, t]`, `entropy[b, t]`, `likeliest[b, t]` and `logit[b, t]` belong to token t, 0 outside `batch.train`; `score[b, t]`
     comes from the hidden state of token t (with mean pooling, from those of the answer up to t). So a reward is the score
     at the last real token, and the value before token t is `score[b, t-1]`.
     """
@@ -71,6 +71,11 @@ class Outputs:
         return self._get("likeliest")
 
     @property
+    def logit(self) -> Tensor:
+        """The mean logit of the distribution that each train token was drawn from, [B, T]."""
+        return self._get("logit")
+
+    @property
     def score(self) -> Tensor:
         """The scalar head after each token, [B, T]."""
         return self._get("score")
@@ -96,11 +101,13 @@ class Roles(nn.Module):
         """The outputs asked for, each [B, T] float32, but `feature` [B, hidden]."""
         found: dict[str, Tensor] = {}
         hidden: list[Tensor] = []  # of the policy's trunk, where a head for scores stands on it too
-        if {"logp", "entropy", "likeliest"} & set(outputs):
+        if {"logp", "entropy", "likeliest", "logit"} & set(outputs):
             assert self.policy is not None
             shares = self.scorer is not None and _one_trunk(self.policy, self.scorer)
             with _kept(cast(nn.Module, self.policy.base_model), hidden) if shares else nullcontext():
-                found |= token_outputs(self.policy, batch, entropy_grad="entropy_grad" in outputs)
+                found |= token_outputs(
+                    self.policy, batch, entropy_grad="entropy_grad" in outputs, logit="logit" in outputs
+                )
         if "score" in outputs or "feature" in outputs:
             assert self.scorer is not None
             trunk = hidden[0] if hidden else None
@@ -138,19 +145,27 @@ def train_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return found / batch.temperature if batch.temperature != 1.0 else found
 
 
-def token_outputs(model: PreTrainedModel, batch: Batch, *, entropy_grad: bool = False) -> dict[str, Tensor]:
-    """`logp`, `entropy` and `likeliest`, each [B, T]; of the entropy a gradient only with `entropy_grad`."""
+def token_outputs(
+    model: PreTrainedModel, batch: Batch, *, entropy_grad: bool = False, logit: bool = False
+) -> dict[str, Tensor]:
+    """`logp`, `entropy` and `likeliest`, each [B, T], and if asked for `logit`; of the entropy a gradient only with
+    `entropy_grad`."""
+    mean: Tensor | None = None
     targets = batch.tokens[batch.train]
     if packs(model):
         head = cast(nn.Module, model.get_output_embeddings())
         hidden = train_hidden(model, batch)
         logp, entropy, likeliest = logits.token_outputs(hidden, head, targets, temperature=batch.temperature)
+        mean = logits.mean_logit(hidden, head, temperature=batch.temperature) if logit else None
     else:
-        everything = torch.log_softmax(train_logits(model, batch), dim=-1)  # [N, V]
+        raw = train_logits(model, batch)  # [N, V]
+        mean = raw.detach().mean(1) if logit else None
+        everything = torch.log_softmax(raw, dim=-1)
         logp = everything.gather(1, targets[:, None])[:, 0]
         entropy = -(everything.exp() * everything).sum(1)
         likeliest = (logp == everything.amax(1)).to(logp.dtype)
     found = {"logp": logp, "entropy": entropy if entropy_grad else entropy.detach(), "likeliest": likeliest}
+    found |= {} if mean is None else {"logit": mean}
     return {name: _scatter(values, batch) for name, values in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from pathlib import Path
 from typing import cast
 
@@ -66,6 +67,14 @@ def learner(engine: Engine, **optim: object) -> Learner:
 
 def weights(of: Learner) -> Tensor:
     return torch.cat([weight.detach().flatten() for weight in of.roles.parameters()])
+
+
+def test_a_new_learner_lets_go_of_the_one_before(engine: Engine):
+    before = learner(engine)
+    seen = weakref.ref(before.roles)
+    del before
+    learner(engine)
+    assert seen() is None
 
 
 def test_a_step_that_is_left_out_moves_nothing_and_is_counted(engine: Engine):

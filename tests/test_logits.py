@@ -35,6 +35,12 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return request.param
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_mean_of_logits_is_that_of_the_mean_row(bias: bool) -> None:
+    hidden, head, _ = made(bias)
+    assert torch.allclose(logits.mean_logit(hidden, head, temperature=0.7), (head(hidden) / 0.7).mean(1), atol=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("bias", [False, True])
 def test_values_and_gradients_are_those_of_whole_logits(chunk: int, bias: bool, temperature: float) -> None:

@@ -59,12 +59,21 @@ def pairwise(
             "margin": (beta * h.detach().sum(), "pair"),
             "chosen_logp": (chosen_logp.sum(), "pair"),
             "rejected_logp": (rejected_logp.sum(), "pair"),
+            **logit_metrics(out, batch),
             **token_metrics(out, batch),
         },
     )
 
 
-OUTPUTS: list[Output] = ["logp", "entropy", "likeliest"]
+def logit_metrics(out: Outputs, batch: Batch) -> dict[str, Sum]:
+    """The mean logit of an answer, where the pass was asked for it: what TRL logs by the same names, there over all tokens."""
+    if "logit" not in out.values:
+        return {}
+    chosen, rejected = batch.pairs(out.logit.sum(1) / batch.train.sum(1).clamp(min=1))
+    return {"logits/chosen": (chosen.sum(), "pair"), "logits/rejected": (rejected.sum(), "pair")}
+
+
+OUTPUTS: list[Output] = ["logp", "entropy", "likeliest", "logit"]
 
 referenced = objective(outputs=OUTPUTS, needs=["ref_logp", "prob", "weight"], unless={"ref_logp": "reference_free"})
 unreferenced = objective(outputs=OUTPUTS, needs=["prob", "weight"])

@@ -12,7 +12,7 @@ from typing import cast
 from accord import processes
 from accord.console import duration, say
 from accord.data.sources import fingerprint
-from accord.engine import Engine, process_count, release
+from accord.engine import Engine, process_count
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
 from accord.recipe import AnyStage, Mix, Recipe, Reward, Source
@@ -99,7 +99,7 @@ def run_stage(context: Context, stage: AnyStage, prints: dict[str, str]) -> None
     seconds = before + time.time() - began
     context.folder.note(status="done", seconds=round(seconds, 1))
     context.folder.drop_state()
-    release()
+    context.engine.release()
     say(f"{context.name:<10} done in {duration(seconds)}")
 
 
