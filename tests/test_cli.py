@@ -313,14 +313,12 @@ def test_plan_shows_what_each_stage_needs(accord: Accord, here: Path):
 
 
 def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path):
-    said = accord("plan", here / "tiny.toml", "--memory", "100MiB", "--json")
+    said = accord("plan", here / "tiny.toml", "--memory", "100MiB")
     assert said.code == 1
     assert said.err.endswith(
         "accord: plan: sft, reward, dpo, ppo would not fit into 100 MiB; change what is listed, or take a larger machine\n"
     )
-    found = json.loads(said.out)
-    assert [stage["fits"] for stage in found["stages"]] == [False] * 4
-    assert "of half the size" in accord("plan", here / "tiny.toml", "--memory", "100MiB").out
+    assert said.out.count("and there is 100 MiB. What would help:") == said.out.count("of half the size") == 4
 
 
 @pytest.mark.parametrize(("options", "message"), [
