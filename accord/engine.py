@@ -130,15 +130,20 @@ class Engine:
         return self.accelerator.autocast()
 
     def release(self) -> None:
-        """Give back to the machine what a finished stage held."""
-        self.accelerator.free_memory()
-        release()
+        """Give back to the machine what earlier learners held: freed memory stays with the process otherwise."""
+        self.accelerator.free_memory()  # it would hold the models and optimizers of all of them
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if sys.platform == "linux":
+            with suppress(AttributeError):  # a C library without it
+                ctypes.CDLL(None).malloc_trim(0)
 
     # ------------------------------------------------------------------------------------------------------- training
 
     def learner(self, roles: Roles, optim: Optim, *, peaks: dict[str, float] | None = None) -> Learner:
         """Roles with an optimizer; `peaks` gives a role a learning rate of its own."""
-        self.accelerator.free_memory()  # it would hold the models and optimizers of all learners before
+        self.release()
         groups: list[dict[str, object]] = []
         seen: set[int] = set()
         for name, model in roles.named_children():
@@ -353,16 +358,6 @@ class Engine:
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])
         return Progress(**state["progress"])
-
-
-def release() -> None:
-    """Give freed memory back to the machine: it stays with the process otherwise."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # a C library without it
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def seed_all(seed: int) -> None:

@@ -150,7 +150,6 @@ def token_outputs(
 ) -> dict[str, Tensor]:
     """`logp`, `entropy` and `likeliest`, each [B, T], and if asked for `logit`; of the entropy a gradient only with
     `entropy_grad`."""
-    mean: Tensor | None = None
     targets = batch.tokens[batch.train]
     if packs(model):
         head = cast(nn.Module, model.get_output_embeddings())

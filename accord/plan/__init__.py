@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accord.engine import Engine, release
+from accord.engine import Engine
 from accord.plan.machines import Machine, here, resident
 from accord.plan.reading import Reading, read
 from accord.plan.shapes import Conditions
@@ -68,7 +68,7 @@ def plan(
     engine = Engine(recipe.compute if machine is None else Compute(threads=recipe.compute.threads))
     measured = here(engine)  # which also loads whatever a run does
     inspect(recipe)
-    release()
+    engine.release()
     base, found = resident(), machine or measured
     found = replace(found, memory=memory or found.memory)
     stages: list[StagePlan] = []

@@ -21,14 +21,12 @@ from accord.data.prepare import Asked
 from accord.data.records import to_row
 from accord.data.rows import Group, Rows
 from accord.data.tokenizer import load_tokenizer
-from accord.engine import release
 from accord.model import context_of, load_config
 from accord.plan.machines import resident
 from accord.recipe import AnyStage, Evaluate, Policy, Preference, Pretrain, Reward, Select, Sft
 from accord.run import RECORDS, write_text
-from accord.stages import preference, reward, sft, with_files
-from accord.stages.fit import Context, limits_of, read_prompts, room_for
-from accord.stages.policy import mixed
+from accord.stages import policy, preference, reward, sft, with_files
+from accord.stages.fit import Context, read_prompts
 from accord.stages.pretrain import fresh_model, train_tokenizer
 from accord.stages.select import choose
 
@@ -48,11 +46,11 @@ class Reading:
 
 def read(context: Context) -> Reading:
     """Read as a run does, and leave what later stages read."""
-    release()
+    context.engine.release()
     began, before = time.perf_counter(), resident()
     found = _read(context, with_files(context.run, context.run.recipe.stage[context.name]))
     seconds = time.perf_counter() - began
-    release()
+    context.engine.release()
     arrays = [rows for rows in (found.rows, found.held, found.mix) if isinstance(rows, Rows)]
     mapped = sum(rows.tokens.nbytes + rows.train.nbytes for rows in arrays)
     return replace(found, size=max(resident() - before, mapped), seconds=seconds)
@@ -80,10 +78,11 @@ def _read(context: Context, stage: AnyStage) -> Reading:
             data = reward.read(context, stage, tokenizer, path)
             found = Reading(data.groups, data.held)
         case Preference():
-            rows, aside = preference.read(context, stage, tokenizer, path)
-            found = Reading(rows, aside or ())
+            rows, held_rows = preference.read(context, stage, tokenizer, path, preference.needs(stage, context.where))
+            found = Reading(rows, held_rows or ())
         case Policy():
-            found = _asked(context, stage, tokenizer, path)
+            asked, aside = policy.read(context, stage, tokenizer, path)
+            found = Reading(mix=policy.mixed(context, stage, path, tokenizer) or (), asked=asked, held_asked=aside)
         case Select() | Evaluate():
             found = Reading(asked=read_prompts(context, stage, tokenizer, path)[0])
     leave(context.folder.model, tokenizer, load_config(path, context.where))
@@ -105,15 +104,6 @@ def leave(folder: Path, tokenizer: PreTrainedTokenizerBase, config: PretrainedCo
     tokenizer.save_pretrained(folder)
     config.vocab_size = max(config.vocab_size, len(tokenizer))
     config.save_pretrained(folder)
-
-
-def _asked(context: Context, stage: Policy, tokenizer: PreTrainedTokenizerBase, path: str) -> Reading:
-    train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    room = room_for(stage.rollout.max_new_tokens, limits_of(stage, path, context).max_tokens, context.where)
-    asked, aside = (
-        prepare.prompts(of, tokenizer, room=room, where=f"{context.where}.data") if of else () for of in (train, held)
-    )
-    return Reading(mix=mixed(context, stage, path, tokenizer) or (), asked=asked, held_asked=aside)
 
 
 def _answers(asked: Asked, tokenizer: PreTrainedTokenizerBase, stage: Select) -> list[dict[str, object]]:

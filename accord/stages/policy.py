@@ -41,13 +41,7 @@ def run(context: Context, stage: Policy) -> None:
     objective = open_objective(stage, context.where)
     path = context.path(stage.model)
     tokenizer = load_tokenizer(path, f"{context.where}.model")
-    train, held = prepare.load(stage.data, stage.eval_data, context.where)
-    longest = limits_of(stage, path, context).max_tokens
-    room = room_for(stage.rollout.max_new_tokens, longest, f"{context.where}.rollout.max_new_tokens")
-    asked = prepare.prompts(train, tokenizer, room=room, where=f"{context.where}.data")
-    held_asked = prepare.prompts(held, tokenizer, room=room, where=f"{context.where}.eval_data") if held else []
-    note_data(context, train, len(asked), held, len(held_asked))
-
+    asked, held_asked = read(context, stage, tokenizer, path)
     seed_all(context.seed)
     actors = load_actors(context, stage, path, tokenizer)
     progress = engine.load_state(actors.learner, context.folder.state)
@@ -93,6 +87,19 @@ def run(context: Context, stage: Policy) -> None:
     if not held_asked:
         save_model(actors.policy, tokenizer, context.folder.model)
         context.folder.note(result={"step": progress.step, "why": "the last step: no eval_data to choose on"})
+
+
+def read(
+    context: Context, stage: Policy, tokenizer: PreTrainedTokenizerBase, path: str
+) -> tuple[list[Asked], list[Asked]]:
+    """The prompts to learn on, and those held out."""
+    train, held = prepare.load(stage.data, stage.eval_data, context.where)
+    longest = limits_of(stage, path, context).max_tokens
+    room = room_for(stage.rollout.max_new_tokens, longest, f"{context.where}.rollout.max_new_tokens")
+    asked = prepare.prompts(train, tokenizer, room=room, where=f"{context.where}.data")
+    held_asked = prepare.prompts(held, tokenizer, room=room, where=f"{context.where}.eval_data") if held else []
+    note_data(context, train, len(asked), held, len(held_asked))
+    return asked, held_asked
 
 
 def open_objective(stage: Policy, where: str) -> Objective:

@@ -30,14 +30,15 @@ def run(context: Context, stage: Preference) -> None:
     objective = resolve(stage.objective, OBJECTIVES, f"{context.where}.objective")
     params: dict[str, object] = dict(stage.params)
     check_params(objective, params, f"{context.where}.params")
-    groups, held_groups = read(context, stage, tokenizer, path)
-    needed = needs(stage, context.where)
+    needed = objective.needed(params)
+    groups, held_groups = read(context, stage, tokenizer, path, needed)
     reference: Reference | None = None
     if "ref_logp" in needed or "label" in needed:
         reference = of_training(context, stage, tokenizer, groups)
         groups = reference.rows
         if held_groups:
             held_groups = of_evaluation(context, stage, tokenizer, held_groups).rows
+
     seed_all(context.seed)
     policy = load_policy(path, tokenizer, f"{context.where}.model", train=stage.lora, seed=context.seed)
     roles = Roles(policy=policy)
@@ -54,12 +55,12 @@ def run(context: Context, stage: Preference) -> None:
 
 
 def read(
-    context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, path: str
+    context: Context, stage: Preference, tokenizer: PreTrainedTokenizerBase, path: str, needed: Sequence[str]
 ) -> tuple[Rows, Rows | None]:
-    """The rows to learn from, and those held out."""
+    """The rows to learn from, and those held out, with what the objective `needs`."""
     train, held = prepare.load(stage.data, stage.eval_data, context.where)
     limits = limits_of(stage, path, context)
-    made = prepare.unpaired if "label" in needs(stage, context.where) else prepare.pairs
+    made = prepare.unpaired if "label" in needed else prepare.pairs
     groups, _ = made(train, tokenizer, limits, f"{context.where}.data")
     held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else (None, [])
     note_data(context, train, len(groups), held, len(held_groups or []))
