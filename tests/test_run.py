@@ -456,6 +456,18 @@ def test_a_second_run_is_kept_out_of_a_folder_while_the_first_is_alive(recipe: P
     assert ended(start(recipe, out, "--only=sft")) == 0
 
 
+@pytest.mark.parametrize("caught", ["", "except BaseException: pass"])
+def test_a_signal_while_modules_are_imported_is_an_interruption(tmp_path: Path, caught: str):
+    """Also where the module catches everything, and where Python itself remembers it (an interrupted `exec` of a string)."""
+    body = "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')"
+    (tmp_path / "mine.py").write_text(f"try: {body}\n{caught or 'finally: pass'}\n")
+    program = (
+        "import signal; from accord.cli import interrupt; signal.signal(15, interrupt); import mine; print('went on')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "accord: interrupted\n")
+
+
 def test_a_signal_before_the_first_stage_is_an_interruption(recipe: Path, tmp_path: Path):
     process = subprocess.Popen([sys.executable, "-m", "accord", "run", str(recipe), "--out", str(tmp_path / "run")])
     time.sleep(1.5)  # it imports

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -253,10 +254,21 @@ def version() -> None:
     print(__version__)
 
 
+def interrupt(_: int, frame: FrameType | None) -> None:
+    """Stop where the signal came: at once while a module is imported, which may catch an exception and go on."""
+    while frame:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            os.write(2, b"accord: interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; an AccordError is one message and its exit code, never a traceback."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it has to say is said in one message
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both are a wish to stop; a run saves its state first
+    for number in (signal.SIGINT, signal.SIGTERM):  # both are a wish to stop; a run saves its state first
+        signal.signal(number, interrupt)
     try:
         app()
     except AccordError as error:
