@@ -40,7 +40,7 @@ def ppo(
     openai/lm-human-preferences. `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0
     while the critic warms up.
     """
-    log_ratio = (out.logp - batch["old_logp"]) * batch.train
+    log_ratio = _log_ratio(out, batch)
     gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
     policy = _policy(
         out, batch, gain, log_ratio, "token", clip=clip, coef=policy_coef, entropy=entropy * policy_coef,
@@ -78,7 +78,7 @@ def rloo(
     Ahmadian et al. 2024, eq. 8 (https://arxiv.org/abs/2402.14740); the clip, as in TRL, matters only after the first update on
     a batch.
     """
-    log_ratio = ((out.logp - batch["old_logp"]) * batch.train).sum(1)  # [B]
+    log_ratio = _log_ratio(out, batch).sum(1)  # [B]
     gain = _clipped(_of_row(batch), log_ratio.exp(), clip)
     return _policy(
         out,
@@ -113,7 +113,7 @@ def grpo(
     answer's length and averages answers (the paper); `token` averages tokens (DAPO, Yu et al. 2025); `constant` divides every
     answer by `max_new_tokens` (Dr. GRPO, Liu et al. 2025, https://arxiv.org/abs/2503.20783).
     """
-    log_ratio = (out.logp - batch["old_logp"]) * batch.train
+    log_ratio = _log_ratio(out, batch)
     gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
     unit: Unit = "token" if length == "token" else "row"
     weight = torch.ones_like(gain[:, 0])  # [B]
@@ -141,7 +141,7 @@ def reinforce(
 
     Williams 1992 (https://doi.org/10.1007/BF00992696). No ratio and no clip: exact for one update on a batch only.
     """
-    log_ratio = ((out.logp - batch["old_logp"]) * batch.train).sum(1)  # [B]
+    log_ratio = _log_ratio(out, batch).sum(1)  # [B]
     gain = _of_row(batch) * out.logp.sum(1)
     return _policy(
         out, batch, gain, log_ratio, "row", entropy=entropy, kl=kl, kl_estimator=kl_estimator, kl_level=kl_level
@@ -152,6 +152,14 @@ OBJECTIVES: dict[str, Objective] = {"ppo": ppo, "rloo": rloo, "grpo": grpo, "rei
 
 
 # ------------------------------------------------------------------------------------------------------- what they share
+
+
+def _log_ratio(out: Outputs, batch: Batch) -> Tensor:
+    """How much likelier each train token has become since it was sampled, [B, T], in nats.
+
+    Answers without `old_logp` are updated on but once: this very pass says how likely they were.
+    """
+    return (out.logp - batch.extra.get("old_logp", out.logp.detach())) * batch.train
 
 
 def _clipped(advantage: Tensor, ratio: Tensor, clip: float) -> Tensor:
@@ -176,6 +184,8 @@ def _policy(
     if entropy:
         terms["entropy/loss"] = (-out.entropy.sum(), "token", entropy)
     metrics: dict[str, Sum] = {"policy/entropy": (out.entropy.detach().sum(), "token"), **_moved(log_ratio, clip)}
+    if "old_logp" not in batch.extra:
+        metrics |= _since(out.logp.detach(), batch)
     return Loss(terms, metrics, _extremes(log_ratio, batch.train))
 
 
@@ -198,6 +208,15 @@ def _moved(log_ratio: Tensor, clip: float | None = None) -> dict[str, Sum]:
         if clip is not None:
             found["policy/clip_fraction"] = (((ratio - 1).abs() > clip).sum(), unit)
     return found
+
+
+def _since(old: Tensor, batch: Batch) -> dict[str, Sum]:
+    """How far from the reference the answers were sampled (k1), and how far from what the sampler said of their tokens."""
+    distance, mismatch = old - batch["ref_logp"], (old - batch["sampled_logp"]).abs()
+    return {
+        "kl/mean": ((distance * batch.train).sum(), "row"),
+        "sampler/mismatch": ((mismatch * batch.train).sum(), "token"),
+    }
 
 
 def _extremes(log_ratio: Tensor, train: Tensor) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from accord.plan.sketch import Model, Phase, Sketch, bare, holding, some
 from accord.recipe import Evaluate, Fitted, Lora, Policy, PpoParams, Preference, Pretrain, Reward, Rewards, Select, Sft
 from accord.stages.check_models import model_path
 from accord.stages.fit import Context, Offline
-from accord.stages.policy import open_objective
+from accord.stages.policy import once, open_objective
 from accord.stages.preference import needs
 from accord.stages.reward_scale import MEASURED
 from accord.stages.select import CHUNK
@@ -195,7 +195,8 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     made.answer(holds, shape, tokens_of(asked), most, each=rollout.group_size, times=steps)
     for _, scorer in scorers:
         made.look("scores", holds, [(scorer, ["score"])], [batch], steps)
-    made.look("log-probs", holds, learners, [batch], steps)
+    if not once(stage):
+        made.look("log-probs", holds, learners, [batch], steps)
     made.look("log-probs", holds, [(reference, ["logp"])], [batch], steps)
     updates = steps * params.epochs * math.ceil(rollout.batch_size / optim.batch_size)
     made.learn(holds, learners, minibatches(batch, optim.batch_size, 1, seed=0, step=0), updates, later=bool(stage.mix))

@@ -74,14 +74,16 @@ class Sampler(Protocol):
 def as_batch(rollouts: Sequence[Rollout], pad: int, temperature: float, *, window: int = 0) -> Batch:
     """Prompt and sampled answer of each rollout; the answer is what is trained.
 
-    `valued` marks what a critic judges: the answer, and after an end token one place more where a `window` has room for it.
+    `sampled_logp` is what the sampler said of each token. `valued` marks what a critic judges: the answer, and after an end
+    token one place more where a `window` has room for it.
     """
     rows: list[Row] = []
     for rollout in rollouts:
         start, more = len(rollout.prompt_tokens), int(rollout.finish == "stop" and len(rollout.tokens) < window)
         tokens = rollout.prompt_tokens + rollout.tokens + [pad] * more
         train = [False] * start + [True] * len(rollout.tokens) + [False] * more
-        rows.append(Row(tokens, train, {"valued": [0.0] * start + [1.0] * (len(tokens) - start)}))
+        said = [0.0] * start + list(rollout.logp) + [0.0] * more
+        rows.append(Row(tokens, train, {"sampled_logp": said, "valued": [0.0] * start + [1.0] * (len(tokens) - start)}))
     batch = beside(rollouts, rows, pad)
     batch.temperature = temperature
     return batch

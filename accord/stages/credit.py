@@ -71,8 +71,8 @@ def shape(score: Tensor, finished: Tensor, length: Tensor, params: PolicyParams,
 def assign(batch: Batch, score: Tensor, group: Tensor, params: PolicyParams, *, beta: float) -> dict[str, Tensor]:
     """The advantage of each token, [B, T], from what answers earn, [B]; with a critic what it is to learn (`return`) too.
 
-    Answers of the same `group`, [B], are to the same prompt. The batch brings `old_logp` and `ref_logp`, and for a critic
-    `old_value` and `valued`.
+    Answers of the same `group`, [B], are to the same prompt. The batch brings what is read: `old_logp` and `ref_logp` where the
+    KL is in the reward, for a critic `old_value` and `valued` too.
     """
     price = beta if params.kl_in == "reward" else 0.0
     found: dict[str, Tensor] = {}
@@ -87,8 +87,10 @@ def assign(batch: Batch, score: Tensor, group: Tensor, params: PolicyParams, *, 
         advantage = gae(reward, value, valued, gamma=params.gamma, lam=params.lam)
         found["return"] = (advantage + value) * valued
     else:
-        distance = estimate((batch["old_logp"] - batch["ref_logp"]) * batch.train, params.kl_estimator).sum(1)
-        advantage = _compared(score - price * distance, group, params)[:, None]
+        if price:
+            log_ratio = (batch["old_logp"] - batch["ref_logp"]) * batch.train
+            score = score - price * estimate(log_ratio, params.kl_estimator).sum(1)
+        advantage = _compared(score, group, params)[:, None]
     advantage = advantage * batch.train
     if params.whiten:
         advantage = whiten(advantage, batch.train, bessel=params.bessel)
@@ -105,8 +107,12 @@ def _compared(reward: Tensor, group: Tensor, params: PolicyParams) -> Tensor:
 def credit(
     rollouts: Sequence[Rollout], scores: Sequence[Score], actors: Actors, engine: Engine, params: PolicyParams, *,
     rollout: RolloutParams, beta: float, moments: Moments, micro_tokens: int,
+    once: bool = False,
 ) -> tuple[Batch, dict[str, float]]:  # fmt: skip
-    """Rollouts as a batch with everything the objective needs, and the numbers to log."""
+    """Rollouts as a batch with everything the objective needs, and the numbers to log.
+
+    With `once` nothing reads log-probs of before the update, which finds them itself, and the numbers that they give.
+    """
     after = isinstance(params, PpoParams) and params.score_at == "after"
     batch = as_batch(
         rollouts, pad_id(actors.tokenizer), rollout.temperature if params.logp_temperature else 1.0,
@@ -117,24 +123,24 @@ def credit(
     batch.train &= scored[:, None]  # what could not be scored teaches nothing
     batch.extra["valued"] *= scored[:, None]
 
-    # The trainer's own log-probs, not the sampler's: the ratio must be exactly 1 before the first update.
-    wanted: list[Output] = ["logp"] if actors.critic is None else ["logp", "score"]
-    old = engine.outputs(actors.learner.roles, batch, wanted, micro_tokens=micro_tokens)
-    ref = engine.outputs(Roles(policy=actors.reference), batch, ["logp"], micro_tokens=micro_tokens)
-    batch.extra |= {"old_logp": old.logp, "ref_logp": ref.logp}
-    if actors.critic is not None:
-        batch.extra["old_value"] = before(old.score) * batch["valued"]
+    reference = Roles(policy=actors.reference)
+    batch.extra["ref_logp"] = engine.outputs(reference, batch, ["logp"], micro_tokens=micro_tokens).logp
+    if not once:
+        # The trainer's own log-probs, not the sampler's: the ratio must be exactly 1 before the first update.
+        wanted: list[Output] = ["logp"] if actors.critic is None else ["logp", "score"]
+        old = engine.outputs(actors.learner.roles, batch, wanted, micro_tokens=micro_tokens)
+        batch.extra["old_logp"] = old.logp
+        if actors.critic is not None:
+            batch.extra["old_value"] = before(old.score) * batch["valued"]
     finished = torch.tensor([r.finish == "stop" for r in rollouts])
     length = torch.tensor([float(len(r.tokens)) for r in rollouts])
     group = torch.tensor([r.group for r in rollouts])
     batch.extra |= assign(batch, shape(value, finished, length, params, moments), group, params, beta=beta)
 
-    kl = ((old.logp - ref.logp) * batch.train).sum(1)  # [B], k1 summed over tokens
     numbers = {
         "reward/mean": _mean(value),
         **{f"reward/{part}": _mean(torch.tensor([s.parts[part] for s in scores])) for part in scores[0].parts},
         "reward/unscored": float((~scored).sum()),
-        "kl/mean": float(kl[scored].mean()),
         "kl/beta": beta,
         "rollout/length": float(length.mean()),
         "rollout/finished": float(finished.float().mean()),
@@ -142,9 +148,10 @@ def credit(
     if actors.critic is not None:
         learnt = batch["valued"].bool()
         numbers["value/explained_variance"] = explained_variance(batch["old_value"][learnt], batch["return"][learnt])
-    if bool(scored.all()):
-        sampled = torch.cat([torch.tensor(r.logp) for r in rollouts])
-        numbers["sampler/mismatch"] = float((old.logp[batch.train] - sampled).abs().mean())
+    if not once:
+        kl = ((batch["old_logp"] - batch["ref_logp"]) * batch.train).sum(1)  # [B], k1 summed over tokens
+        numbers["kl/mean"] = float(kl[scored].mean())
+        numbers["sampler/mismatch"] = float((batch["old_logp"] - batch["sampled_logp"])[batch.train].abs().mean())
     return batch, {name: number for name, number in numbers.items() if math.isfinite(number)}
 
 

@@ -159,14 +159,13 @@ def rollout_steps(
             progress.memory["moments"] = list(astuple(moments))
         batch, numbers = credit(
             rollouts, scores, actors, context.engine, params, rollout=rollout, beta=beta, moments=moments,
-            micro_tokens=stage.optim.micro_tokens,
+            micro_tokens=stage.optim.micro_tokens, once=once(stage),
         )  # fmt: skip
         of_step: dict[str, object] = {"kl": beta} if params.kl_in == "loss" else {}
         # 4. What steers beta: a schedule, a controller, a multiplier.
-        if "kl/mean" in numbers:
-            done = (progress.step + 1) / total
-            beta = steered(beta, numbers["kl/mean"], params, rollouts=len(rollouts), done=done)
-            progress.memory["beta"] = beta
+        done = (progress.step + 1) / total
+        beta = steered(beta, numbers.get("kl/mean"), params, rollouts=len(rollouts), done=done)
+        progress.memory["beta"] = beta
         clock.append(time.perf_counter())
         for name, start, end in zip(("rollout", "score", "prepare"), clock, clock[1:], strict=False):
             numbers[f"time/{name}"] = end - start
@@ -190,11 +189,19 @@ def mix_parts(context: Context, stage: Policy, actors: Actors, rows: Rows | None
     return [Part(batch, sft, weight=stage.mix.coef, name="mix") for batch in made]
 
 
-def steered(beta: float, kl: float, params: PolicyParams, *, rollouts: int, done: float) -> float:
-    """The weight of the KL after a batch whose answers are `kl` nats from the reference; `done` is the part of the run."""
+def once(stage: Policy) -> bool:
+    """Whether answers are updated on but once, and nothing before the update asks how likely they were."""
+    params = stage.params
+    alone = params.epochs == 1 and stage.optim.batch_size >= stage.rollout.batch_size
+    return alone and not isinstance(params, PpoParams) and params.kl_in == "loss" and params.kl_target is None
+
+
+def steered(beta: float, kl: float | None, params: PolicyParams, *, rollouts: int, done: float) -> float:
+    """The weight of the KL after a batch whose answers, if known, are `kl` nats from the reference; `done` is the part of the
+    run."""
     if params.kl_end is not None:
         return scheduled(params.kl, params.kl_end, done)
-    if params.kl_target is None:
+    if params.kl_target is None or kl is None:
         return beta
     if params.kl_control == "constraint":
         return multiplied(beta, kl, target=params.kl_target, rate=params.kl_rate)
