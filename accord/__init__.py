@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from accord.data.batch import Batch, Row, collate
     from accord.data.records import Example, Pair, Prompt, Ranking, Rating, Text
     from accord.engine import Engine
-    from accord.model import Outputs, Roles
     from accord.objectives import Loss, objective
+    from accord.outputs import Outputs, Roles
     from accord.recipe import Recipe
     from accord.recipe_file import load, parse
     from accord.sampler import Ask, Rollout
@@ -32,7 +32,7 @@ _HOMES = {
     "accord.data.batch": ["Batch", "Row", "collate"],
     "accord.data.records": ["Example", "Pair", "Prompt", "Ranking", "Rating", "Text"],
     "accord.engine": ["Engine"],
-    "accord.model": ["Outputs", "Roles"],
+    "accord.outputs": ["Outputs", "Roles"],
     "accord.objectives": ["Loss", "objective"],
     "accord.recipe": ["Recipe"],
     "accord.recipe_file": ["load", "parse"],

@@ -88,14 +88,14 @@ class Apart:
             found.append(causal(q_tail, keys, values, scale=scale, hidden=self.packed.hidden))
         flat = [x.transpose(1, 2).reshape(-1, x.shape[1] * x.shape[3]) for x in found]
         together = torch.cat(flat) if len(flat) > 1 else flat[0]
-        return _gather(together, self.packed.order).view(1, -1, query.shape[1], query.shape[3])
+        return gather(together, self.packed.order).view(1, -1, query.shape[1], query.shape[3])
 
     def _spread(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values of the tokens, [1, K, N, D], in heads and tails, 0 for padding: [G, K, P, D] and [R, K, A, D]."""
         _, heads, count, size = values.shape
         shapes = self.packed.heads, self.packed.tails
         areas = [rows * width for rows, width in shapes]
-        flat = _scatter(values.transpose(1, 2).reshape(count, heads * size), self.packed.order, sum(areas))
+        flat = scatter(values.transpose(1, 2).reshape(count, heads * size), self.packed.order, sum(areas))
         first, second = (
             part.view(*shape, heads, size).transpose(1, 2)
             for part, shape in zip(flat.split(areas), shapes, strict=True)
@@ -103,12 +103,12 @@ class Apart:
         return first, second
 
 
-def _scatter(values: Tensor, order: Tensor, size: int) -> Tensor:
+def scatter(values: Tensor, order: Tensor, size: int) -> Tensor:
     """Rows of [N, C] at their places among `size`, 0 elsewhere."""
     return values if size == len(values) else _Scatter.apply(values, order, size)  # pyright: ignore[reportReturnType]
 
 
-def _gather(values: Tensor, order: Tensor) -> Tensor:
+def gather(values: Tensor, order: Tensor) -> Tensor:
     """Rows of [M, C] from their places, [N, C]."""
     return values if len(order) == len(values) else _Gather.apply(values, order)  # pyright: ignore[reportReturnType]
 

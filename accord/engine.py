@@ -34,8 +34,9 @@ from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
-from accord.model import Output, Outputs, Roles, checkpoint_layers, score_head, token_kl
+from accord.model import checkpoint_layers, score_head
 from accord.objectives import Objective
+from accord.outputs import Output, Outputs, Roles, token_kl
 from accord.recipe import Compute, Decoding, Optim
 from accord.run import write_folder
 from accord.sampler import PLAIN, Ask, Rollout, Sampler
@@ -251,14 +252,14 @@ class Engine:
 
     @torch.no_grad()
     def outputs(self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int) -> Outputs:
-        """Outputs of the whole batch without gradients, [B, T] (`feature`: [B, hidden]) on the CPU."""
+        """Outputs of the whole batch without gradients, each as `Outputs` has it, on the CPU."""
 
         def of(micro: Batch) -> dict[str, Tensor]:
             with self.autocast():
                 return roles(micro, tuple(names))
 
         wide = score_head(roles.scorer).in_features if roles.scorer is not None and "feature" in names else 0
-        return Outputs(self._map(batch, names, of, micro_tokens, widths={"feature": wide}))
+        return Outputs(self._map(batch, names, of, micro_tokens, widths={"feature": wide, "reward": 1}))
 
     @torch.no_grad()
     def kl(self, model: PreTrainedModel, reference: PreTrainedModel, batch: Batch, *, micro_tokens: int) -> Tensor:

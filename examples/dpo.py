@@ -19,8 +19,9 @@ from accord.data import prepare
 from accord.data.batch import collate, order, step_count
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine, schedule, seed_all
-from accord.model import Roles, context_of, load_config, load_policy, save_model
+from accord.model import context_of, load_config, load_policy, save_model
 from accord.objectives.preference import dpo
+from accord.outputs import Roles
 from accord.recipe import Compute, PreferenceOptim, Source
 
 

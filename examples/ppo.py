@@ -20,9 +20,10 @@ from accord.data import prepare
 from accord.data.batch import minibatches, order, step_count
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import Engine, seed_all
-from accord.model import Roles, context_of, load_config, load_policy, load_scorer, save_model
+from accord.model import context_of, load_config, load_policy, load_scorer, save_model
 from accord.objectives.advantage import explained_variance, gae, token_rewards, whiten
-from accord.objectives.policy import before, ppo
+from accord.objectives.policy import ppo
+from accord.outputs import Roles
 from accord.recipe import Compute, PolicyOptim, RewardTerm, Source
 from accord.run import append
 from accord.sampler import Ask, as_batch
@@ -79,18 +80,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         # 6. What policy, critic and reference think of the answers. The old log-probs are the trainer's own and not the
         #    sampler's: the ratio must be exactly 1 before the first update.
         batch = as_batch(rollouts, pad_id(tokenizer), args.temperature)
-        old = engine.outputs(learner.roles, batch, ["logp", "score"], micro_tokens=optim.micro_tokens)
+        old = engine.outputs(learner.roles, batch, ["logp", "value"], micro_tokens=optim.micro_tokens)
         ref = engine.outputs(reference, batch, ["logp"], micro_tokens=optim.micro_tokens)
 
         # 7. Credit. Every token pays for its distance from the reference, the last one earns the score; GAE spreads it.
-        value = before(old.score)  # [B, T], of what stands before each token
         reward = token_rewards(shaped, old.logp, ref.logp, batch.train, kl=args.kl)
-        advantage = gae(reward, value, batch.train, gamma=args.gamma, lam=args.lam)
-        returns = advantage + value
+        advantage = gae(reward, old.value, batch.train, gamma=args.gamma, lam=args.lam)
+        returns = advantage + old.value
         batch.extra |= {
             "old_logp": old.logp,
             "ref_logp": ref.logp,
-            "old_value": value,
+            "old_value": old.value,
             "return": returns,
             "advantage": whiten(advantage, batch.train),  # over the whole rollout batch, before it is split
         }
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"step {step + 1}/{total}  reward {score.mean():+.3f}  kl {kl:.3f}  "
             f"length {batch.train.sum() / len(batch):.1f}  finished {1 - cut.float().mean():.2f}  "
-            f"explained {explained_variance(value[batch.train], returns[batch.train]):+.2f}  "
+            f"explained {explained_variance(old.value[batch.train], returns[batch.train]):+.2f}  "
             f"clipped {np.mean([numbers['policy/clip_fraction'] for numbers in updates]):.3f}"
         )
 

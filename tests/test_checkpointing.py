@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from accord.attention import NAME
 from accord.data.batch import Batch, collate
 from accord.data.tokenizer import load_tokenizer
-from accord.model import Roles, checkpoint_layers, load_policy, scorer_beside
+from accord.model import checkpoint_layers, load_policy, scorer_beside
+from accord.outputs import Roles
 
 
 def gradients(roles: Roles, batch: Batch) -> tuple[list[Tensor], int]:

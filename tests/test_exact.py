@@ -40,12 +40,13 @@ from accord.data.prepare import Limits
 from accord.data.tokenizer import load_tokenizer
 from accord.engine import Engine, Learner, Part
 from accord.health import Spikes
-from accord.model import Roles, load_scorer
+from accord.model import load_scorer
 from accord.objectives import Objective
 from accord.objectives.likelihood import sft
 from accord.objectives.preference import OBJECTIVES as FAMILY
 from accord.objectives.preference import dpo, kto
 from accord.objectives.reward import all_pairs, best_of_k, bradley_terry, plackett_luce, regression
+from accord.outputs import Roles
 from accord.recipe import Compute, Optim, Source, Table
 from accord.recipe_file import parse
 from accord.stages.preference import with_baseline

@@ -12,8 +12,8 @@ from accord.data.batch import Batch, Row, collate
 from accord.errors import DataError, EngineError, RecipeError
 from accord.functions import is_reference, load_function, running, source_of
 from accord.health import enough_memory
-from accord.model import Outputs
 from accord.objectives import Objective, check_params, resolve
+from accord.outputs import Outputs
 from accord.sampler import Rollout
 from accord.score import Score, from_function
 from accord.suites import resolve as resolve_suite

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from accord.data.batch import Batch
-from accord.model import Outputs
 from accord.objectives import Objective
 from accord.objectives.advantage import gae, group_relative, leave_one_out, token_rewards, whiten
 from accord.objectives.policy import OBJECTIVES
+from accord.outputs import Outputs
 from accord.recipe import PpoParams
 from accord.stages.credit import Moments, assign, shape
 
@@ -119,8 +119,8 @@ def means(objective: Objective, given: dict[str, Tensor], params: dict[str, obje
     """Every term of a loss, averaged over its units."""
     entropy = torch.zeros_like(given["logp"])
     out = {"logp": given["logp"], "entropy": entropy}
-    if "new_value" in given:  # stands before each token; a score stands after
-        out["score"] = torch.cat([given["new_value"][:, 1:], entropy[:, :1]], 1)
+    if "new_value" in given:
+        out["value"] = given["new_value"]
     batch = batch_of(given)
     loss, counts = objective(Outputs(out), batch, **params), batch.counts()
     return {key: total / counts[unit] for key, (total, unit, _) in loss.terms.items()}

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from accord.data.batch import Batch
-from accord.model import Outputs
 from accord.objectives.preference import OBJECTIVES
+from accord.outputs import Outputs
 from accord.recipe import PREFERENCE_PARAMS
 
 GOLDEN = Path(__file__).parent / "golden" / "preference.json"

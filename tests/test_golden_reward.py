@@ -13,9 +13,9 @@ from torch import Tensor
 
 from accord.data.batch import Batch, Unit
 from accord.data.prepare import compared
-from accord.model import Outputs, running_mean
 from accord.objectives import Objective
 from accord.objectives.reward import all_pairs, best_of_k, bradley_terry, plackett_luce, regression
+from accord.outputs import Outputs, running_mean
 from accord.score.training_range import fit_range
 from accord.stages.reward_quality import Row, calibration
 
@@ -55,7 +55,7 @@ def batch_of(inputs: dict[str, Any], *, ties: bool) -> Batch:
 
 def mean_loss(objective: Objective, reward: Tensor, batch: Batch, params: dict[str, Any]) -> Tensor:
     """The loss as the engine makes it: each term over its units, times its weight."""
-    loss = objective(Outputs({"score": reward[:, None]}), batch, **params)
+    loss = objective(Outputs({"reward": reward[:, None]}), batch, **params)
     counts = batch.counts()
     return torch.stack([weight * value / counts[unit] for value, unit, weight in loss.terms.values()]).sum()
 
@@ -79,7 +79,7 @@ def test_every_loss_is_averaged_over_its_own_unit(name: str) -> None:
     kind = name.partition("-")[0]
     batch = batch_of(case["inputs"], ties=kind == "plackett_luce" or bool(case["params"].get("ties")))
     score = torch.tensor(case["inputs"]["reward"])[:, None]
-    loss = OBJECTIVES[kind](Outputs({"score": score}), batch, **case["params"])
+    loss = OBJECTIVES[kind](Outputs({"reward": score}), batch, **case["params"])
     assert {unit for _, unit, _ in loss.terms.values()} == {UNITS.get(kind, "group")}
     assert ("centre" in loss.terms) == bool(case["params"].get("centre"))
 
@@ -118,7 +118,7 @@ def ranked(rank: list[int]) -> Batch:
 def test_a_ranking_of_two_is_bradley_terry_and_a_tie_of_two_its_soft_label_of_a_half() -> None:
     """Breslow's likelihood of a tie of two is the soft label's twice: one factor for each; its mean over choices is one."""
     reward = torch.tensor([0.7, -1.1])
-    score = Outputs({"score": reward[:, None]})
+    score = Outputs({"reward": reward[:, None]})
     breslow = torch.log(reward.exp().prod() / reward.exp().sum() ** 2)
     for prob, rank in ((1.0, [1, 2]), (0.5, [1, 1])):
         columns = {"prob": [prob], "weight": [1.0]}
@@ -140,12 +140,12 @@ def test_a_ranking_of_two_is_bradley_terry_and_a_tie_of_two_its_soft_label_of_a_
 def test_best_of_k_asks_for_the_best_alone(
     rank: list[int], reward: list[float], accuracy: float, margin: float
 ) -> None:
-    metrics = best_of_k(Outputs({"score": torch.tensor(reward)[:, None]}), ranked(rank)).metrics
+    metrics = best_of_k(Outputs({"reward": torch.tensor(reward)[:, None]}), ranked(rank)).metrics
     assert metrics["accuracy"][0].item() == pytest.approx(accuracy)
     assert metrics["margin"][0].item() == pytest.approx(margin, abs=1e-6)
 
 
 def test_a_tied_comparison_is_half_right_and_has_no_margin() -> None:
-    metrics = all_pairs(Outputs({"score": torch.tensor([[3.0], [1.0], [0.0]])}), ranked([1, 1, 2]), ties=True).metrics
+    metrics = all_pairs(Outputs({"reward": torch.tensor([[3.0], [1.0], [0.0]])}), ranked([1, 1, 2]), ties=True).metrics
     assert metrics["accuracy"][0].item() == pytest.approx((0.5 + 1 + 1) / 3)
     assert metrics["margin"][0].item() == pytest.approx((0 + 3 + 1) / 3)

@@ -16,9 +16,9 @@ from accord.data.batch import Batch, Row, collate
 from accord.engine import Engine, Learner
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
-from accord.model import Outputs, Roles
 from accord.objectives import Loss, objective
 from accord.objectives.likelihood import sft
+from accord.outputs import Outputs, Roles
 from accord.recipe import Optim, Table
 from accord.recipe_file import parse
 from accord.run import read_json

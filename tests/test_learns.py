@@ -18,8 +18,8 @@ from accord.data import chat
 from accord.data.batch import Row, collate
 from accord.data.records import Message, Text
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
-from accord.model import load_policy, load_scorer, token_scores
-from accord.objectives.reward import reward_of
+from accord.model import load_policy, load_scorer
+from accord.outputs import Roles
 from accord.recipe import Table
 from accord.recipe_file import parse
 from accord.run import StageFolder, read_rows
@@ -149,8 +149,8 @@ def foreseen(critic: Path) -> list[float]:
     tokens = chat.prompts(tokenizer, [question(*held) for held in HELD])
     batch = collate([[Row(row, [False] * len(row))] for row in tokens], pad_id(tokenizer))
     with torch.no_grad():
-        scores = token_scores(load_scorer(critic, tokenizer, "critic", seed=None), batch)
-    return reward_of(scores, batch).tolist()
+        found = Roles(scorer=load_scorer(critic, tokenizer, "critic", seed=None))(batch, ["reward"])
+    return found["reward"][:, 0].tolist()
 
 
 def last(stage: StageFolder, name: str, steps: int = 5) -> list[float]:

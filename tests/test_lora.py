@@ -28,8 +28,9 @@ from accord.data.batch import Row, collate
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
 from accord.errors import ModelError, RecipeError
-from accord.model import Roles, load_policy, load_scorer, policy_beside, save_model, scorer_beside, token_scores
+from accord.model import load_policy, load_scorer, policy_beside, save_model, scorer_beside
 from accord.objectives.likelihood import sft
+from accord.outputs import Roles, scorer_outputs
 from accord.recipe import Lora, Optim, Table
 from accord.recipe_file import parse
 from accord.run import Run, read_json, read_rows
@@ -156,7 +157,7 @@ def test_every_role_is_a_view_of_one_copy_of_the_weights(tmp_path: Path, tokeniz
     assert torch.equal(logits(reward), logits(judge))
     assert (logits(critic) - logits(judge)).abs().max() > 0.1
     batch = collate([[Row(tokens.tolist(), [False] * 7)] for tokens in TEXT], 0)
-    assert torch.equal(token_scores(reward, batch), token_scores(judge, batch))
+    assert torch.equal(*(scorer_outputs(each, batch, ["score"])["score"] for each in (reward, judge)))
 
     models = (policy, reference, bare, critic, reward)
     weights = {weight.data_ptr(): weight for model in models for weight in model.parameters()}

@@ -16,9 +16,9 @@ from test_contributing import follow
 
 from accord import objectives
 from accord.data.batch import Batch
-from accord.model import Outputs
 from accord.objectives import Objective
 from accord.objectives.preference import OBJECTIVES as FAMILY
+from accord.outputs import Outputs
 from accord.recipe import KINDS, PARAMS
 from accord.run import read_rows
 

@@ -22,12 +22,12 @@ from transformers import (
 
 from accord.data.batch import Batch, Row, Unit, collate
 from accord.engine import Engine
-from accord.model import Outputs, Roles, token_kl, token_outputs, token_scores
 from accord.objectives import Loss, Objective
 from accord.objectives.advantage import gae, token_rewards, whiten
 from accord.objectives.policy import ppo
 from accord.objectives.preference import dpo
-from accord.objectives.reward import bradley_terry, reward_of
+from accord.objectives.reward import bradley_terry
+from accord.outputs import Outputs, Roles, scorer_outputs, token_kl, token_outputs
 from accord.recipe import Optim
 
 Array: TypeAlias = NDArray[np.float64]
@@ -100,7 +100,7 @@ def test_whitening_uses_the_variance_of_the_population(train: Tensor) -> None:
 def ppo_by_hand(
     columns: dict[str, Array], *, clip: float, value_coef: float, value_clip: float, policy_coef: float
 ) -> tuple[dict[str, float], Array, Array]:
-    """The sums over tokens, and the gradients of the whole loss by log-prob and by score."""
+    """The sums over tokens, and the gradients of the whole loss by log-prob and by value."""
     names = (
         "policy/loss",
         "value/loss",
@@ -110,7 +110,7 @@ def ppo_by_hand(
         "policy/entropy",
     )
     sums = dict.fromkeys(names, 0.0)
-    by_logp, by_score = np.zeros((6, 12)), np.zeros((6, 12))
+    by_logp, by_value = np.zeros((6, 12)), np.zeros((6, 12))
     for row, (start, end) in enumerate(SPANS):
         for t in range(start, end):
             at = {name: float(column[row, t]) for name, column in columns.items()}
@@ -120,7 +120,7 @@ def ppo_by_hand(
             sums["policy/loss"] -= min(at["advantage"] * ratio, at["advantage"] * inside)
             blocked = (at["advantage"] > 0 and ratio > 1 + clip) or (at["advantage"] < 0 and ratio < 1 - clip)
             by_logp[row, t] = 0.0 if blocked else -policy_coef * at["advantage"] * ratio
-            value = float(columns["score"][row, t - 1])
+            value = float(columns["value"][row, t])
             far = (value - at["return"]) ** 2
             slope = value - at["return"]
             if 0 < value_clip < abs(value - at["old_value"]):
@@ -129,11 +129,11 @@ def ppo_by_hand(
                     sums["value/clip_fraction"] += 1
                     far, slope = (near - at["return"]) ** 2, 0.0
             sums["value/loss"] += far / 2
-            by_score[row, t - 1] = value_coef * slope
+            by_value[row, t] = value_coef * slope
             sums["policy/clip_fraction"] += abs(ratio - 1) > clip
             sums["policy/approx_kl"] += ratio - 1 - log_ratio
             sums["policy/entropy"] += at["entropy"]
-    return sums, by_logp, by_score
+    return sums, by_logp, by_value
 
 
 @pytest.mark.parametrize("policy_coef", [1.0, 0.0])
@@ -141,25 +141,25 @@ def ppo_by_hand(
 def test_ppo_is_the_plain_loop(train: Tensor, clip: float, value_clip: float, policy_coef: float) -> None:
     keep = train.double()
     columns = {name: noise(6, 12, seed=seed) for seed, name in enumerate(("advantage", "old_value", "return"), 10)}
-    columns["score"] = noise(6, 12, seed=14)
+    columns["value"] = noise(6, 12, seed=14)
     columns["old_logp"] = (noise(6, 12, seed=15) - 2) * keep
     columns["logp"] = (columns["old_logp"] + 0.4 * noise(6, 12, seed=16)) * keep
     columns["entropy"] = noise(6, 12, seed=17).abs() * keep
     columns["valued"] = keep
     settings = {"clip": clip, "value_coef": 0.3, "value_clip": value_clip, "policy_coef": policy_coef}
-    sums, by_logp, by_score = ppo_by_hand({name: x.numpy().copy() for name, x in columns.items()}, **settings)
+    sums, by_logp, by_value = ppo_by_hand({name: x.numpy().copy() for name, x in columns.items()}, **settings)
     assert 0 < sums["policy/clip_fraction"] < train.sum()
     assert (by_logp == 0)[train].any() or policy_coef == 0
 
-    logp, score = columns["logp"].requires_grad_(), columns["score"].requires_grad_()
+    logp, value = columns["logp"].requires_grad_(), columns["value"].requires_grad_()
     batch = Batch(torch.ones(6, 12).long(), torch.ones(6, 12).bool(), train, torch.arange(6), columns)
-    loss = ppo(Outputs({"logp": logp, "entropy": columns["entropy"], "score": score}), batch, **settings)
+    loss = ppo(Outputs({"logp": logp, "entropy": columns["entropy"], "value": value}), batch, **settings)
     assert sums_of(loss, "token", "value") == pytest.approx(sums, rel=1e-6)
     ratio = (columns["logp"] - columns["old_logp"]).detach().exp()[train]
     assert loss.extremes == {"policy/ratio_max": ratio.max(), "policy/ratio_min": ratio.min()}
     sum(weight * value for value, _, weight in loss.terms.values()).backward()
     np.testing.assert_allclose(logp.grad.numpy(), by_logp, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(score.grad.numpy(), by_score, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(value.grad.numpy(), by_value, rtol=0, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------- pairs
@@ -189,11 +189,10 @@ def test_pair_losses_are_their_formulas(soft: bool) -> None:
     probs, weights = ([0.9, 0.5, 0.0, 1.0, 0.3], [2.0, 0.5, 1.0, 0.0, 3.0]) if soft else ([1.0] * 5, [1.0] * 5)
     batch = pair_batch(probs, weights)
     width = batch.tokens.shape[1]
-    score = noise(10, width, seed=20)
-    last = np.array([5, 9, 12, 3, 7, 7, 4, 12, 10, 2]) - 1
-    reward = score.numpy()[np.arange(10), last]
+    score = noise(10, 1, seed=20)
+    reward = score.numpy()[:, 0]
     margin = reward[0::2] - reward[1::2]
-    loss = bradley_terry(Outputs({"score": score}), batch)
+    loss = bradley_terry(Outputs({"reward": score}), batch)
     sums = {"bradley_terry": pair_loss(margin, np.array(probs), np.array(weights))}
     sums |= {"accuracy": (margin > 0).sum(), "margin": margin.sum()}
     assert sums_of(loss, "pair") == pytest.approx(sums, rel=1e-6)
@@ -225,7 +224,7 @@ def test_a_step_raises_what_is_preferred(engine: Engine, objective: Objective, p
 
     def margin() -> Tensor:
         with torch.no_grad():
-            values = reward_of(token_scores(model, batch), batch) if scorer else answer_logp(model, batch)
+            values = roles(batch, ["reward"])["reward"][:, 0] if scorer else answer_logp(model, batch)
         return values[0::2] - values[1::2]
 
     before = margin()
@@ -290,8 +289,8 @@ def test_padding_changes_nothing(config: PretrainedConfig) -> None:
         batch.temperature = 0.7
         with torch.no_grad():
             out = token_outputs(policy, batch) | {"kl": token_kl(policy, other, batch)}
-            out["score"] = token_scores(scorer, batch)
-            rewards = reward_of(out["score"], batch)
+            out |= scorer_outputs(scorer, batch, ["score"])
+            rewards = Roles(scorer=scorer)(batch, ["reward"])["reward"][:, 0]
         for i, row in enumerate(rows):
             alone = torch.tensor([row.tokens])
             here, answer = batch.attend[i], torch.tensor(row.train)

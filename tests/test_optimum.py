@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from accord.data.batch import Batch
-from accord.model import Outputs
 from accord.objectives import Objective
 from accord.objectives.kl import best_of_n
-from accord.objectives.policy import OBJECTIVES, before
+from accord.objectives.policy import OBJECTIVES
 from accord.objectives.preference import dpo
+from accord.outputs import Outputs
 from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams, RlooParams
 from accord.stages.credit import assign
 from accord.stages.policy import steered
@@ -83,7 +83,7 @@ def optimise(
     `seen` collects the KL of every batch, in nats.
     """
     table = REFERENCE.clone().requires_grad_()
-    values = torch.zeros(len(REFERENCE) + 1, dtype=torch.float64, requires_grad=True)  # the last follows whole answers
+    values = torch.zeros(len(REFERENCE), dtype=torch.float64, requires_grad=True)
     beta = params.kl
     optimizer = torch.optim.Adam([{"params": [table]}, {"params": [values]}], lr=lr)
     draw = torch.Generator().manual_seed(7)
@@ -93,11 +93,11 @@ def optimise(
             chosen = torch.multinomial(probabilities(table), group * groups, replacement=True, generator=draw)
             answers = ANSWERS[chosen]
         train = framed(torch.ones_like(answers)).bool()
-        at = torch.cat([places(answers), torch.full((len(answers), 1), len(REFERENCE))], 1)  # [B, 1 + T]
+        at = places(answers)  # [B, T]
 
         def outputs(answers: Tensor = answers, at: Tensor = at) -> Outputs:
             logp = framed(logp_of(table, answers))
-            return Outputs({"logp": logp, "entropy": torch.zeros_like(logp), "score": values[at]})
+            return Outputs({"logp": logp, "entropy": torch.zeros_like(logp), "value": framed(values[at])})
 
         with torch.no_grad():
             out = outputs()
@@ -105,7 +105,7 @@ def optimise(
                 "old_logp": out.logp,
                 "ref_logp": framed(logp_of(REFERENCE, answers)),
                 "valued": train.double(),
-                "old_value": before(out.score) * train,
+                "old_value": out.value * train,
             }
             batch = Batch(framed(answers), torch.ones_like(train), train, torch.arange(len(answers)), columns)
             batch.extra |= assign(batch, REWARD[chosen], owner, params, beta=beta)

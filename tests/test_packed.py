@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from accord import attention
+from accord import attention, last_layer
 from accord.attention import KNOWN, NAME
 from accord.data.batch import Batch, Row, collate, minibatches
 from accord.data.packed import pack
-from accord.model import Outputs, Roles, _attention, token_kl, token_outputs, token_scores
+from accord.model import _attention
 from accord.objectives.likelihood import sft
+from accord.outputs import Output, Outputs, Roles, scorer_outputs, token_kl, token_outputs
 from accord.sampler import Rollout, as_batch
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -56,10 +58,14 @@ def rankings() -> list[list[Row]]:
     ]
 
 
-def outputs(model: PreTrainedModel, batch: Batch, *, scorer: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Scores of the real tokens and features, or log-probs and entropies, and the gradient of a weighted sum of them."""
-    roles = Roles(scorer=model) if scorer else Roles(policy=model)
-    names = ("score", "feature") if scorer else ("logp", "entropy", "entropy_grad")
+POLICY: tuple[Output, ...] = ("logp", "entropy", "entropy_grad")
+SCORER: tuple[Output, ...] = ("score", "feature")
+
+
+def outputs(model: PreTrainedModel, batch: Batch, names: Sequence[Output]) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, scores of the real tokens alone, and the gradient of a weighted sum of them."""
+    roles = Roles(policy=model) if "logp" in names else Roles(scorer=model)
+    batch.extra["valued"] = batch.train.float()
     found = [x * batch.attend if x.shape == batch.attend.shape else x for x in roles(batch, names).values()]
     total = torch.stack([(x * torch.linspace(-1, 1, x.numel()).reshape(x.shape)).sum() for x in found]).sum()
     wanted = [weight for weight in model.parameters() if weight.requires_grad]
@@ -78,12 +84,17 @@ def left_padded() -> Batch:
 
 
 @pytest.mark.parametrize("batch", [collate(rankings(), 0), left_padded()], ids=["groups", "padding on the left"])
-@pytest.mark.parametrize("scorer", [True, False], ids=["scores", "logps"])
+@pytest.mark.parametrize(
+    "names", [POLICY, SCORER, ("reward", "feature"), ("value", "reward"), ("value",)], ids="-".join
+)
 @pytest.mark.parametrize("kind", sorted(KNOWN))
-def test_values_and_gradients_are_those_of_plain_transformers(kind: str, scorer: bool, batch: Batch) -> None:
+def test_values_and_gradients_are_those_of_plain_transformers(
+    kind: str, names: tuple[Output, ...], batch: Batch
+) -> None:
     batch.temperature = 0.7
-    expected, plain = outputs(tiny(kind, "eager", scorer=scorer), batch, scorer=scorer)
-    found, gradients = outputs(tiny(kind, NAME, scorer=scorer), batch, scorer=scorer)
+    scorer = names != POLICY
+    expected, plain = outputs(tiny(kind, "eager", scorer=scorer), batch, names)
+    found, gradients = outputs(tiny(kind, NAME, scorer=scorer), batch, names)
     assert float(expected[0].abs().max()) > 0.5
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=2e-5, rtol=1e-5)
@@ -91,14 +102,33 @@ def test_values_and_gradients_are_those_of_plain_transformers(kind: str, scorer:
         assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
 
 
+@pytest.mark.parametrize(("name", "reads"), [("reward", 3), ("value", 12), ("logp", 12), ("score", 30)])
+@pytest.mark.parametrize(("kind", "size"), [("llama", 32 * 32 + 3 * 32 * 48), ("gpt2", 32 * 32 + 8 * 32 * 32)])
+def test_the_last_layer_is_computed_where_it_is_read(
+    kind: str, size: int, name: Output, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30 tokens so many go through what stands behind its attention: `size` weights."""
+    batch = collate([[row(range(2, 8), range(k, k + 4))] for k in (20, 30, 40)], 0)
+    batch.extra["valued"] = batch.train.float()
+    model = tiny(kind, NAME, scorer=name != "logp")
+    roles = Roles(policy=model) if name == "logp" else Roles(scorer=model)
+    counts: list[int] = []
+    for worth in (0.0, last_layer.WORTH):
+        monkeypatch.setattr(last_layer, "WORTH", worth)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            roles(batch, [name])
+        counts.append(counter.get_total_flops())
+    assert counts[0] - counts[1] == 2 * (30 - reads) * size
+
+
 @pytest.mark.parametrize("block", [1, 3, 64])
 def test_blocks_of_queries_and_the_fused_kernel_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = collate(rankings(), 0)
     monkeypatch.setattr(attention, "LONGEST", 0)
-    expected, plain = outputs(tiny("llama", NAME, scorer=False), batch, scorer=False)
+    expected, plain = outputs(tiny("llama", NAME, scorer=False), batch, POLICY)
     monkeypatch.setattr(attention, "LONGEST", 64)
     monkeypatch.setattr(attention, "BLOCK", block)
-    found, gradients = outputs(tiny("llama", NAME, scorer=False), batch, scorer=False)
+    found, gradients = outputs(tiny("llama", NAME, scorer=False), batch, POLICY)
     assert torch.allclose(found[0], expected[0], atol=1e-5)
     for ours, theirs in zip(gradients, plain, strict=True):
         assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
@@ -107,8 +137,8 @@ def test_blocks_of_queries_and_the_fused_kernel_agree(block: int, monkeypatch: p
 def test_half_precision_stays_close() -> None:
     batch = collate(rankings(), 0)
     with torch.autocast("cpu", torch.bfloat16):
-        expected, _ = outputs(tiny("llama", "sdpa", scorer=True), batch, scorer=True)
-        found, gradients = outputs(tiny("llama", NAME, scorer=True), batch, scorer=True)
+        expected, _ = outputs(tiny("llama", "sdpa", scorer=True), batch, SCORER)
+        found, gradients = outputs(tiny("llama", NAME, scorer=True), batch, SCORER)
     assert float((found[0] - expected[0]).norm()) < 0.03 * float(expected[0].norm())
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
 
@@ -168,7 +198,7 @@ def test_a_model_with_attention_of_another_kind_keeps_it(
     assert (model.config._attn_implementation == NAME) == ours
     batch = collate(rankings(), 0)
     with torch.no_grad():
-        expected, found = (token_scores(each, batch) * batch.attend for each in (made, model))
+        expected, found = (scorer_outputs(each, batch, ["score"])["score"] * batch.attend for each in (made, model))
     assert torch.allclose(found, expected, atol=1e-5)
 
 

@@ -23,7 +23,7 @@ from transformers import (
 
 from accord.data.batch import Batch, Row, collate
 from accord.errors import RecipeError
-from accord.model import Roles
+from accord.outputs import Roles
 from accord.plan import Plan, StagePlan, plan
 from accord.plan.counting import Work
 from accord.plan.machines import Machine, bytes_of, named

@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from accord.engine import Engine
 from accord.errors import RecipeError
-from accord.model import Roles
 from accord.objectives.kl import estimate, multiplied, scheduled
 from accord.objectives.policy import OBJECTIVES
+from accord.outputs import Roles
 from accord.recipe import (
     GrpoParams,
     Optim,

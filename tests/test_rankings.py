@@ -20,8 +20,8 @@ from accord.data.records import Message, Pair, Ranking, as_example, as_pair, as_
 from accord.data.sources import read
 from accord.engine import Engine
 from accord.errors import DataError
-from accord.model import Outputs, Roles
 from accord.objectives.reward import all_pairs
+from accord.outputs import Outputs, Roles
 from accord.recipe import Optim, Source
 from accord.recipe_file import parse
 from accord.run import read_json, read_rows
@@ -50,8 +50,8 @@ RANKS = [[2, 1, 3, 4], [1, 2], [1, 1, 2], [3, 2, 1, 1, 2]]  # groups of any size
 def test_all_pairs_is_the_mean_over_each_ranking() -> None:
     groups = [rows(ranks, [3] * len(ranks), seed) for seed, ranks in enumerate(RANKS)]
     batch = collate(groups, pad=0)
-    score = torch.randn(*batch.tokens.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    reward = score[:, -1].numpy()
+    score = torch.randn(len(batch), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    reward = score[:, 0].numpy()
     loss, right, at = 0.0, 0.0, 0
     for ranks in RANKS:
         pairs = [(i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]]
@@ -59,7 +59,7 @@ def test_all_pairs_is_the_mean_over_each_ranking() -> None:
         loss += sum(math.log1p(math.exp(-margin)) for margin in margins) / len(pairs)
         right += sum(margin > 0 for margin in margins) / len(pairs)
         at += len(ranks)
-    found = all_pairs(Outputs({"score": score}), batch)
+    found = all_pairs(Outputs({"reward": score}), batch)
     value, unit, weight = found.terms["bradley_terry"]
     assert (unit, weight) == ("group", 1.0)
     assert float(value) == pytest.approx(loss, rel=1e-6)

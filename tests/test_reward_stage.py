@@ -19,8 +19,8 @@ from accord.data.records import Message
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Engine
 from accord.errors import DataError, ModelError, RecipeError
-from accord.model import Roles, load_policy, load_scorer, pooling
-from accord.objectives.reward import reward_of
+from accord.model import load_policy, load_scorer
+from accord.outputs import Roles, pooling
 from accord.recipe import Compute, RewardTerm, Table
 from accord.recipe_file import parse
 from accord.run import StageFolder, read_json, read_rows
@@ -85,11 +85,10 @@ def result(stage: StageFolder) -> dict[str, Any]:
 
 OWN = """
 from accord.objectives import Loss, objective
-from accord.objectives.reward import reward_of
 
-@objective(outputs=["score"])
+@objective(outputs=["reward"])
 def hinge(out, batch, *, least):
-    chosen, rejected = batch.pairs(reward_of(out.score, batch))
+    chosen, rejected = batch.pairs(out.reward)
     return Loss({"hinge": ((least - chosen + rejected).clamp(min=0).sum(), "pair", 1.0)})
 """
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -270,9 +269,9 @@ def test_answers_unlike_those_of_training_are_outside_and_charged(
     roles = Roles(scorer=load_scorer(stage.model, tokenizer, "test", seed=None))
     for groups in ([[row]], [[other, row]]):  # alone, or with a neighbour whose prompt it shares
         batch = collate(groups, 0)
-        out = engine.outputs(roles, batch, ["score", "feature"], micro_tokens=512)
+        out = engine.outputs(roles, batch, ["reward", "feature"], micro_tokens=512)
         torch.testing.assert_close(out.feature[-1:], last, rtol=1e-4, atol=1e-5)
-        assert reward_of(out.score, batch)[-1].item() == pytest.approx(value, rel=1e-4, abs=1e-5)
+        assert out.reward[-1].item() == pytest.approx(value, rel=1e-4, abs=1e-5)
 
 
 def test_a_policy_stage_logs_the_share_outside(tmp_path: Path, base: Path) -> None:

@@ -27,7 +27,8 @@ from accord.data.tokenizer import load_tokenizer
 from accord.engine import Engine, Learner, Progress
 from accord.errors import EngineError, ModelError, RecipeError
 from accord.estimate import mean, ratio
-from accord.model import Roles, load_policy, load_scorer
+from accord.model import load_policy, load_scorer
+from accord.outputs import Roles
 from accord.recipe import Optim
 from accord.recipe_file import parse
 from accord.run import Run, StageFolder, read_json, read_rows, write_folder, write_json, write_text

@@ -37,7 +37,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from accord.data.batch import Row, collate
 from accord.engine import Engine
-from accord.model import Roles
+from accord.outputs import Roles
 from accord.recipe import Decoding
 from accord.sampler import PLAIN, Ask, Rollout
 from accord.sampler.local import LocalSampler

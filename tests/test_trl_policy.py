@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from accord.data.batch import Batch
-from accord.model import Outputs, token_outputs
 from accord.objectives import Objective
 from accord.objectives.likelihood import sft
 from accord.objectives.policy import OBJECTIVES
+from accord.outputs import Outputs, token_outputs
 
 pytest.importorskip("trl", reason="trl is not installed")
 PROMPT, ANSWER = 4, 6

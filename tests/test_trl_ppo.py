@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from accord.engine import Engine
-from accord.model import Roles
 from accord.objectives.policy import ppo
+from accord.outputs import Roles
 from accord.recipe import Optim, PpoParams, RolloutParams
 from accord.sampler import Rollout
 from accord.score import Score

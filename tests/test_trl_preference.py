@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from accord.data.batch import Batch, Row, collate
 from accord.engine import Engine
-from accord.model import Outputs, Roles, token_outputs
 from accord.objectives import Loss
 from accord.objectives.preference import OBJECTIVES
+from accord.outputs import Outputs, Roles, token_outputs
 from accord.stages.preference import with_baseline
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")

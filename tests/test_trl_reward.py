@@ -12,8 +12,8 @@ from conftest import tiny_llama
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from accord.data.batch import Batch, Row, collate
-from accord.model import Outputs, token_scores
 from accord.objectives.reward import bradley_terry
+from accord.outputs import Outputs, Roles
 
 module = pytest.importorskip("trl.trainer.reward_trainer", reason="trl is not installed")
 MARGINS = [0.0, 1 / 3, 2 / 3, 1.0, 0.25]
@@ -55,7 +55,7 @@ def test_trl_has_the_same_loss_and_gradient(margin: bool, centre: float) -> None
     # TRL hands all of its inputs to the model, which ignores a margin.
     theirs = module.RewardTrainer.compute_loss(trainer, lambda margin=None, **rest: model(**rest), given)
 
-    loss = bradley_terry(Outputs({"score": token_scores(model, batch)}), batch, margin=margin, centre=centre)
+    loss = bradley_terry(Outputs(Roles(scorer=model)(batch, ["reward"])), batch, margin=margin, centre=centre)
     ours = torch.stack([weight * value / 5 for value, _, weight in loss.terms.values()]).sum()
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     for name in ("accuracy", "margin"):

@@ -16,7 +16,8 @@ from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import DataError
 from accord.estimate import mean
-from accord.model import Output, Roles, context_of, load_policy
+from accord.model import context_of, load_policy
+from accord.outputs import Output, Roles
 from accord.recipe import Compute
 
 

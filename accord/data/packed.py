@@ -36,6 +36,12 @@ class Packed:
         """Values of the tokens, [1, N, ...], as values of the rows, [B, T, ...]."""
         return values[0].index_select(0, self.place.flatten()).view(*self.place.shape, *values.shape[2:])
 
+    def seen(self, where: Tensor) -> Tensor:
+        """Which of the N tokens the chosen tokens of the rows, [B, T] bool, are, each once: [n] int64, rising."""
+        return (
+            torch.zeros_like(self.tokens[0], dtype=torch.bool).index_fill_(0, self.place[where], True).nonzero()[:, 0]
+        )
+
     def pick(self, values: Tensor, where: Tensor) -> Tensor:
         """Those of the same at n chosen tokens of the rows, [B, T] bool: [n, ...]."""
         return values[0].index_select(0, self.place[where])  # whose gradient is five times as fast as that of [...]

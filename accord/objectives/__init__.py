@@ -16,7 +16,7 @@ from torch import Tensor
 from accord.data.batch import Batch, Unit
 from accord.errors import DataError, RecipeError
 from accord.functions import is_reference, load_function, running
-from accord.model import Output, Outputs
+from accord.outputs import Output, Outputs
 
 Sum: TypeAlias = tuple[Tensor, Unit]  # a 0-d sum, and what it is to be averaged over
 Term: TypeAlias = tuple[Tensor, Unit, float]  # the same, and its weight in the total loss

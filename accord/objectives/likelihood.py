@@ -1,8 +1,8 @@
 """Likelihood of demonstrations."""
 
 from accord.data.batch import Batch
-from accord.model import Outputs
 from accord.objectives import Loss, objective, token_metrics
+from accord.outputs import Outputs
 
 
 @objective(outputs=["logp", "entropy", "likeliest"])

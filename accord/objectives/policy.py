@@ -6,19 +6,14 @@ import torch
 from torch import Tensor
 
 from accord.data.batch import Batch, Unit
-from accord.model import Outputs
 from accord.objectives import Loss, Objective, Sum, Term, objective
 from accord.objectives.kl import estimate
+from accord.outputs import Outputs
 from accord.recipe import Estimator, Length, Level
 
 
-def before(score: Tensor) -> Tensor:
-    """The value before each token, [B, T]: the score after the token in front of it, 0 before the first."""
-    return torch.cat([torch.zeros_like(score[:, :1]), score[:, :-1]], dim=1)
-
-
 @objective(
-    outputs=["logp", "entropy", "score"],
+    outputs=["logp", "entropy", "value"],
     needs=["old_logp", "ref_logp", "advantage", "old_value", "return", "valued"],
 )
 def ppo(
@@ -46,7 +41,7 @@ def ppo(
         out, batch, gain, log_ratio, "token", clip=clip, coef=policy_coef, entropy=entropy * policy_coef,
         kl=kl * policy_coef, kl_estimator=kl_estimator, kl_level=kl_level,
     )  # fmt: skip
-    value, old, valued = before(out.score), batch["old_value"], batch["valued"]
+    value, old, valued = out.value, batch["old_value"], batch["valued"]
     error = (value - batch["return"]).square()
     off = torch.zeros_like(valued)
     if value_clip > 0:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from accord.data.batch import Batch
-from accord.model import Output, Outputs
 from accord.objectives import Loss, Objective, Sum, Term, objective, token_metrics
+from accord.outputs import Output, Outputs
 
 # ----------------------------------------------------------------------------------------------------- what they share
 

@@ -9,16 +9,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from accord.data.batch import Batch, Unit
-from accord.model import Outputs
 from accord.objectives import Loss, Objective, Sum, Term, objective
+from accord.outputs import Outputs
 
 
-def reward_of(score: Tensor, batch: Batch) -> Tensor:
-    """The reward of each row, [B]: the score, [B, T], at its last real token."""
-    return score.gather(1, batch.last()[:, None])[:, 0]
-
-
-@objective(outputs=["score"], needs=["rank", "share"])
+@objective(outputs=["reward"], needs=["rank", "share"])
 def all_pairs(
     out: Outputs, batch: Batch, *, label_smoothing: float = 0.0, centre: float = 0.0, ties: bool = False
 ) -> Loss:
@@ -28,7 +23,7 @@ def all_pairs(
     over its C comparisons (i better than j). Ouyang et al. 2022, eq. 1 (https://arxiv.org/abs/2203.02155). With `ties`
     two answers of one rank are a comparison too, with the soft label 1/2, and count as half right.
     """
-    reward = reward_of(out.score, batch)  # [B]
+    reward = out.reward  # [B]
     first, second, tied = comparisons(batch, ties)  # [C] each
     prob, share = torch.where(tied, 0.5, 1.0).to(reward), batch["share"][first]
     terms = _bradley_terry(
@@ -37,7 +32,7 @@ def all_pairs(
     return Loss(terms, _ranked(reward, batch, ties))
 
 
-@objective(outputs=["score"], needs=["prob", "weight", "margin"])
+@objective(outputs=["reward"], needs=["prob", "weight", "margin"])
 def bradley_terry(
     out: Outputs, batch: Batch, *, label_smoothing: float = 0.0, margin: bool = False, centre: float = 0.0
 ) -> Loss:
@@ -47,7 +42,7 @@ def bradley_terry(
     (https://arxiv.org/abs/1706.03741). With `margin` the better answer has to be better by the pair's margin m,
     -log sigmoid(r_chosen - r_rejected - m): Touvron et al. 2023, eq. 2 (https://arxiv.org/abs/2307.09288).
     """
-    chosen, rejected = batch.pairs(reward_of(out.score, batch))  # [P]
+    chosen, rejected = batch.pairs(out.reward)  # [P]
     prob, _ = batch.pairs(batch["prob"])
     weight, _ = batch.pairs(batch["weight"])
     least = batch.pairs(batch["margin"])[0] if margin else 0.0
@@ -79,7 +74,7 @@ def _bradley_terry(
     return terms
 
 
-@objective(outputs=["score"], needs=["rank", "share"])
+@objective(outputs=["reward"], needs=["rank", "share"])
 def plackett_luce(out: Outputs, batch: Batch) -> Loss:
     """Negative log-likelihood of rankings as choices, best first, among the answers that are left; averaged within each.
 
@@ -88,7 +83,7 @@ def plackett_luce(out: Outputs, batch: Batch) -> Loss:
     A ranking counts by its mean over the choices that leave something to choose from, so that rankings of any length
     weigh alike, a ranking of two is Bradley-Terry, and a tie of two Bradley-Terry with the soft label 1/2.
     """
-    reward = reward_of(out.score, batch)  # [B]
+    reward = out.reward  # [B]
     same = batch.group[:, None] == batch.group  # [B, B]
     left = same & (batch["rank"][:, None] <= batch["rank"])  # what each row was chosen among
     nll = torch.where(left, reward, -math.inf).logsumexp(1) - reward  # [B]
@@ -97,14 +92,14 @@ def plackett_luce(out: Outputs, batch: Batch) -> Loss:
     return Loss({"plackett_luce": ((nll * share).sum(), "group", 1.0)}, _ranked(reward, batch, ties=True))
 
 
-@objective(outputs=["score"], needs=["rank"])
+@objective(outputs=["reward"], needs=["rank"])
 def best_of_k(out: Outputs, batch: Batch) -> Loss:
     """Cross-entropy of the best answer among all of its ranking: -log exp(r_best) / sum over j of exp(r_j).
 
     Ziegler et al. 2019, eq. 1 (https://arxiv.org/abs/1909.08593). Several best answers share the label evenly.
     `accuracy` asks whether the best has the highest reward, `margin` is its distance to the highest of the others.
     """
-    reward = reward_of(out.score, batch)  # [B]
+    reward = out.reward  # [B]
     same = batch.group[:, None] == batch.group  # [B, B]
     best = batch["rank"] == torch.where(same, batch["rank"], math.inf).amin(1)
     share = best / (same & best).sum(1)
@@ -118,10 +113,10 @@ def best_of_k(out: Outputs, batch: Batch) -> Loss:
     )
 
 
-@objective(outputs=["score"], needs=["label"])
+@objective(outputs=["reward"], needs=["label"])
 def regression(out: Outputs, batch: Batch) -> Loss:
     """Squared distance of the reward from the rating (`label`), averaged over answers; a yes is 1, a no 0."""
-    error = reward_of(out.score, batch) - batch["label"]  # [B]
+    error = out.reward - batch["label"]  # [B]
     return Loss({"squared_error": (error.square().sum(), "row", 1.0)}, {"error": (error.abs().sum(), "row")})
 
 

@@ -15,8 +15,8 @@ import torch
 from accord.data.batch import Row, collate
 from accord.engine import Engine
 from accord.errors import RecipeError
-from accord.model import Roles
 from accord.objectives.likelihood import sft
+from accord.outputs import Roles
 from accord.plan.counting import Counter, Work
 from accord.recipe import Optim, Shape
 from accord.stages.pretrain import fresh_model

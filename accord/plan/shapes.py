@@ -18,7 +18,8 @@ from transformers.pytorch_utils import Conv1D
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
-from accord.model import TRAINED, Output, Roles, checkpoint_layers, skeleton
+from accord.model import TRAINED, checkpoint_layers, skeleton
+from accord.outputs import Output, Roles
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
 from accord.sampler.draw import draw

@@ -10,7 +10,7 @@ from itertools import islice
 from accord.data.batch import Batch, collate, order
 from accord.data.packed import pack
 from accord.data.rows import Group, Row
-from accord.model import Output
+from accord.outputs import Output
 from accord.plan.counting import Work
 from accord.plan.shapes import Conditions, Pass, Shape, answers, learns, looks
 from accord.recipe import Optim

@@ -17,7 +17,8 @@ from accord.data.prepare import Asked
 from accord.data.rows import Group, Row
 from accord.data.tokenizer import load_tokenizer
 from accord.functions import is_reference
-from accord.model import Output, load_config
+from accord.model import load_config
+from accord.outputs import Output
 from accord.plan.reading import Reading, start_of
 from accord.plan.shapes import Shape
 from accord.plan.sketch import Model, Phase, Sketch, bare, holding, some
@@ -138,9 +139,9 @@ def reward(stage: Reward, models: Models, reading: Reading, made: Sketch) -> Non
     parts = [1 / stage.ensemble if stage.disjoint else 1.0] * stage.ensemble
     parts += [1 - 1 / max(stage.folds, 1)] * stage.folds + stage.learning_curve
     each = Sketch(made.under, 1 if len(parts) >= made.processes else made.processes, made.budget)
-    holds = fitted(stage, models, shape, "score", reading.rows, reading.held, each, fits=sum(parts))
+    holds = fitted(stage, models, shape, "reward", reading.rows, reading.held, each, fits=sum(parts))
     scored = [*reading.held, *reading.rows[:MEASURED]]
-    each.look("scores", holds, [(shape, ["score"])], some(scored, HELD, seed=seed), len(scored) / HELD * len(parts))
+    each.look("scores", holds, [(shape, ["reward"])], some(scored, HELD, seed=seed), len(scored) / HELD * len(parts))
     if stage.normalise.on == "samples":
         prompts = [answer_start(group[0]) for group in reading.rows[:MEASURED]]
         answering = models.shape(stage.normalise.policy)
@@ -176,7 +177,7 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     optim, rollout, params = stage.optim, stage.rollout, stage.params
     outputs = open_objective(stage, models.context.where).outputs
     shape, reference = models.shape(stage.model, train=stage.lora), models.shape(stage.reference)
-    learners: list[Model] = [(shape, [name for name in outputs if name != "score"])]
+    learners: list[Model] = [(shape, [name for name in outputs if name != "value"])]
     critic = critic_of(stage)
     if critic:
         learners.append((models.shape(critic, scorer=True, train=stage.lora), ["score"]))
@@ -194,7 +195,7 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     batch = answered(asked, most, rollout.group_size)
     made.answer(holds, shape, tokens_of(asked), most, each=rollout.group_size, times=steps)
     for _, scorer in scorers:
-        made.look("scores", holds, [(scorer, ["score"])], [batch], steps)
+        made.look("scores", holds, [(scorer, ["reward"])], [batch], steps)
     if not once(stage):
         made.look("log-probs", holds, learners, [batch], steps)
     made.look("log-probs", holds, [(reference, ["logp"])], [batch], steps)
@@ -226,7 +227,7 @@ def judged(
     batch = answered(asked, most)
     made.answer(holds, shape, tokens_of(asked), most, times=times)
     for _, judge in judges:
-        made.look("scores", holds, [(judge, ["score"])], [batch], times)
+        made.look("scores", holds, [(judge, ["reward"])], [batch], times)
     if reference:
         made.look("KL", holds, [(shape, ["logp"]), (reference, ["logp"])], [batch], times)
 
@@ -238,7 +239,7 @@ def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> Non
     asked, times = reading.asked[:CHUNK], len(reading.asked) / CHUNK
     made.answer(holds, shape, tokens_of(asked), most, each=stage.n, times=times)
     for _, scorer in scorers:
-        made.look("scores", holds, [(scorer, ["score"])], [answered(asked, most, stage.n)], times)
+        made.look("scores", holds, [(scorer, ["reward"])], [answered(asked, most, stage.n)], times)
 
 
 def evaluate(stage: Evaluate, models: Models, reading: Reading, made: Sketch) -> None:

@@ -14,18 +14,8 @@ from accord.data.prepare import answered
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
-from accord.model import (
-    Output,
-    Outputs,
-    Roles,
-    has_head,
-    load_config,
-    load_scorer,
-    pooling,
-    score_head,
-    scorer_beside,
-)
-from accord.objectives.reward import reward_of
+from accord.model import has_head, load_config, load_scorer, score_head, scorer_beside
+from accord.outputs import Output, Outputs, Roles, pooling
 from accord.recipe import RewardTerm
 from accord.sampler import Rollout, beside
 from accord.score import Score
@@ -53,7 +43,7 @@ class RewardModel:
         rows = rows_of(rollouts, self.tokenizer, as_sampled=self.shares_tokens)
         batch = beside(rollouts, rows, pad_id(self.tokenizer))
         outputs = [self.outputs(member, batch) for member in self.members]
-        values = torch.stack([self.rewards(*both, batch) for both in zip(self.members, outputs, strict=True)])  # [M, B]
+        values = torch.stack([self.rewards(*both) for both in zip(self.members, outputs, strict=True)])  # [M, B]
         combined = combine_members(values, self.term)
         parts = {"spread": values.std(0, correction=0)} if len(values) > 1 else {}
         if self.ranges:
@@ -67,13 +57,13 @@ class RewardModel:
 
     def outputs(self, member: PreTrainedModel, batch: Batch) -> Outputs:
         """What one member is asked for; its hidden states cost nothing more."""
-        names: list[Output] = ["score", "feature"] if self.ranges else ["score"]
+        names: list[Output] = ["reward", "feature"] if self.ranges else ["reward"]
         return self.engine.outputs(Roles(scorer=member), batch, names, micro_tokens=self.micro_tokens)
 
-    def rewards(self, member: PreTrainedModel, out: Outputs, batch: Batch) -> Tensor:
+    def rewards(self, member: PreTrainedModel, out: Outputs) -> Tensor:
         """One member's normalised reward of each row, [B]."""
         mean, std = normalisation(member)
-        return (reward_of(out.score, batch) - mean) / std
+        return (out.reward - mean) / std
 
 
 def rows_of(rollouts: Sequence[Rollout], tokenizer: PreTrainedTokenizerBase, *, as_sampled: bool) -> list[Row]:

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from accord import lora
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Learner
-from accord.model import Roles, load_config, load_policy, policy_beside, scorer_beside
+from accord.model import load_config, load_policy, policy_beside, scorer_beside
+from accord.outputs import Roles
 from accord.recipe import Policy, PpoParams, Rewards
 from accord.sampler.local import LocalSampler
 from accord.score import Scorer, combine

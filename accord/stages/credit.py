@@ -17,7 +17,6 @@ from torch import Tensor
 from accord.data.batch import Batch
 from accord.data.tokenizer import pad_id
 from accord.engine import Engine
-from accord.model import Output, Roles
 from accord.objectives.advantage import (
     explained_variance,
     gae,
@@ -27,7 +26,7 @@ from accord.objectives.advantage import (
     whiten,
 )
 from accord.objectives.kl import estimate
-from accord.objectives.policy import before
+from accord.outputs import Output, Roles
 from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams, RolloutParams
 from accord.sampler import Rollout, as_batch
 from accord.score import Score
@@ -127,11 +126,11 @@ def credit(
     batch.extra["ref_logp"] = engine.outputs(reference, batch, ["logp"], micro_tokens=micro_tokens).logp
     if not once:
         # The trainer's own log-probs, not the sampler's: the ratio must be exactly 1 before the first update.
-        wanted: list[Output] = ["logp"] if actors.critic is None else ["logp", "score"]
+        wanted: list[Output] = ["logp"] if actors.critic is None else ["logp", "value"]
         old = engine.outputs(actors.learner.roles, batch, wanted, micro_tokens=micro_tokens)
         batch.extra["old_logp"] = old.logp
         if actors.critic is not None:
-            batch.extra["old_value"] = before(old.score) * batch["valued"]
+            batch.extra["old_value"] = old.value
     finished = torch.tensor([r.finish == "stop" for r in rollouts])
     length = torch.tensor([float(len(r.tokens)) for r in rollouts])
     group = torch.tensor([r.group for r in rollouts])

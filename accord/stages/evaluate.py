@@ -15,7 +15,8 @@ from accord.data.prepare import Asked
 from accord.data.records import Example, Message, Pair, Record, bucket, conversation
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.estimate import Estimate, mean, ratio
-from accord.model import Roles, context_of, load_config, load_policy
+from accord.model import context_of, load_config, load_policy
+from accord.outputs import Roles
 from accord.recipe import Decoding, Evaluate, Sampling
 from accord.run import append, remove, write_json
 from accord.sampler import Rollout, as_batch, asks_of

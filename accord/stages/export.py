@@ -20,8 +20,9 @@ from accord.data.records import Text
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine
 from accord.errors import ModelError
-from accord.model import Roles, context_of, has_head, load_config, load_policy, load_scorer, save_model
+from accord.model import context_of, has_head, load_config, load_policy, load_scorer, save_model
 from accord.objectives.likelihood import sft
+from accord.outputs import Roles
 from accord.recipe import Source
 from accord.run import write_folder
 from accord.score.training_range import load_range

@@ -26,8 +26,9 @@ from accord.data.rows import Group, Rows
 from accord.engine import Engine, Learner, Part, Progress, reduction, schedule
 from accord.errors import Interrupted, RecipeError
 from accord.health import NotFinite
-from accord.model import Roles, context_of, load_config
+from accord.model import context_of, load_config
 from accord.objectives import Objective
+from accord.outputs import Roles
 from accord.recipe import Evaluate, Fitted, Optim, Policy, Preference, Pretrain, Reward, Select, Sft, Trained
 from accord.run import Run, StageFolder, write_file
 from accord.track import Track

@@ -12,9 +12,10 @@ from accord.data.batch import Batch
 from accord.data.rows import Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine, seed_all
-from accord.model import Roles, load_policy, save_model
+from accord.model import load_policy, save_model
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES, log_ratio
+from accord.outputs import Roles
 from accord.recipe import Preference
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.reference import Reference, of_evaluation, of_training

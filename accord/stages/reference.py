@@ -19,7 +19,8 @@ from accord.data import cache
 from accord.data.batch import collate, order, step_count
 from accord.data.rows import Index, Rows
 from accord.data.tokenizer import pad_id
-from accord.model import Roles, load_policy
+from accord.model import load_policy
+from accord.outputs import Roles
 from accord.recipe import Preference
 from accord.run import hardware
 from accord.stages.check_models import model_print

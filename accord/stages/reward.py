@@ -21,9 +21,10 @@ from accord.data.rows import Group, Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import seed_all
 from accord.errors import RecipeError
-from accord.model import Roles, load_scorer, save_model
+from accord.model import load_scorer, save_model
 from accord.objectives import Objective, resolve
 from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
+from accord.outputs import Roles
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
 from accord.stages.fit import Context, fit_groups, limits_of, note_data

@@ -17,8 +17,8 @@ from accord.data.prepare import Limits, Loaded
 from accord.data.records import Record
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.errors import RecipeError
-from accord.model import Roles, context_of, load_config, load_policy
-from accord.objectives.reward import reward_of
+from accord.model import context_of, load_config, load_policy
+from accord.outputs import Roles
 from accord.recipe import Reward
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
@@ -36,8 +36,8 @@ def rewards(context: Context, stage: Reward, roles: Roles, groups: Sequence[Grou
     found: list[float] = []
     for i in range(0, len(groups), 64):
         batch = collate(groups[i : i + 64], pad)
-        out = context.engine.outputs(roles, batch, ["score"], micro_tokens=stage.optim.micro_tokens)
-        found += reward_of(out.score, batch).tolist()
+        out = context.engine.outputs(roles, batch, ["reward"], micro_tokens=stage.optim.micro_tokens)
+        found += out.reward.tolist()
     return found
 
 

@@ -11,8 +11,9 @@ from accord.data.chat import answer_start
 from accord.data.rows import Group, Row, Rows
 from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
 from accord.engine import seed_all
-from accord.model import Roles, load_policy, save_model
+from accord.model import load_policy, save_model
 from accord.objectives.likelihood import sft
+from accord.outputs import Roles
 from accord.recipe import Pretrain, Sft
 from accord.sampler import Ask
 from accord.sampler.local import LocalSampler

@@ -13,7 +13,7 @@ import tomli_w
 from accord import cli
 from accord.data.batch import Batch
 from accord.engine import Engine, Learner
-from accord.model import Outputs
+from accord.outputs import Outputs
 from accord.run import StageFolder, read_rows
 from benchmarks.peers import letters
 from benchmarks.peers.probe import Probe, Result, answer, told
