@@ -23,7 +23,7 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -101,8 +101,8 @@ class Engine:
         device = _device(compute.device)
         threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))
         self.precision = _precision(compute.precision, device)
-        if PartialState._shared_state.get("num_processes", 1) > 1 and not processes.group():
-            AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run, whose other processes are gone
+        if not processes.group():  # what an earlier engine left: another precision, or processes that are gone
+            AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision="bf16" if self.precision == "bfloat16" else "no",

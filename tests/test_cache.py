@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from conftest import tiny_llama
 from test_pipeline import table
 from test_run import content
@@ -391,7 +390,6 @@ def test_a_run_leaves_the_same_bytes_without_a_cache_and_with_it(
 ) -> None:
     left: list[dict[str, object]] = []
     for name, where in (("without", "off"), ("first", str(home)), ("second", str(home))):
-        AcceleratorState._reset_state(reset_partial_state=True)
         monkeypatch.setenv("ACCORD_CACHE", where)
         out = tmp_path / name
         run_recipe(parse(small(base)), out)
@@ -403,7 +401,6 @@ def test_a_run_leaves_the_same_bytes_without_a_cache_and_with_it(
 
 def preference(base: Path, out: Path, **settings: object) -> dict[str, object]:
     """What a small DPO stage leaves."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     stage = {"kind": "preference", "model": str(base), "data": {"source": "accord:demo/pairs", "limit": 40},
              "optim": {"lr": 1e-3, "batch_size": 4, "epochs": 2}, **settings}  # fmt: skip
     compute = {"device": "cpu", "precision": "float32", "threads": 1}

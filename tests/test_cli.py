@@ -15,7 +15,6 @@ from typing import Protocol
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from accord.cli import app, main
 
@@ -67,7 +66,6 @@ def accord(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def call(*arguments: str | Path, stdin: str = "") -> Said:
         monkeypatch.setattr(sys, "argv", ["accord", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        AcceleratorState._reset_state(reset_partial_state=True)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()
@@ -76,7 +74,6 @@ def accord(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return Said(stop.value.code, printed.out, printed.err)
 
     yield call
-    AcceleratorState._reset_state(reset_partial_state=True)
     torch.set_num_threads(threads)
 
 

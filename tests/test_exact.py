@@ -362,9 +362,16 @@ def test_every_reward_objective_takes_the_plain_gradient_for_any_split(engine: E
 @pytest.fixture
 def half() -> Iterator[Engine]:
     """The engine on the CPU under bfloat16 autocast."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     yield Engine(Compute(device="cpu", precision="bfloat16"))
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_engines_of_different_precision_follow_each_other(engine: Engine) -> None:
+    """accelerate has one state for the whole process, and refuses another precision than the first."""
+    other = Engine(Compute(device="cpu", precision="bfloat16"))
+    for each, expected in ((engine, torch.float32), (other, torch.bfloat16), (engine, torch.float32)):
+        with each.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
 def test_bfloat16_is_close_and_keeps_float32_weights(half: Engine) -> None:

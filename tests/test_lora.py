@@ -10,7 +10,6 @@ from typing import cast
 import peft
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from conftest import tiny_llama
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -203,7 +202,6 @@ def pipeline(base: Path, **forms: object) -> Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
-    AcceleratorState._reset_state(reset_partial_state=True)
     return run_recipe(parse(pipeline(base)), tmp_path_factory.mktemp("runs") / "low")
 
 
@@ -255,7 +253,6 @@ def test_evaluations_read_adapters(made: Run):
 
 def test_two_processes_make_the_same_adapters(base: Path, tmp_path: Path):
     def adapters(processes: int) -> dict[str, dict[str, Tensor]]:
-        AcceleratorState._reset_state(reset_partial_state=True)
         table = pipeline(base)
         cast("dict[str, object]", table["compute"])["processes"] = processes
         for stage in cast("dict[str, dict[str, object]]", table["stage"]).values():

@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import accord.stages.fit
@@ -63,7 +62,6 @@ def table(base: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
-    AcceleratorState._reset_state(reset_partial_state=True)
     return run_recipe(parse(table(base)), tmp_path_factory.mktemp("runs") / "tiny")
 
 

@@ -12,7 +12,6 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from conftest import scorer, tiny_llama
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
@@ -98,7 +97,6 @@ def table(base: Path, folder: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
-    AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("options")
     return run_recipe(parse(table(base, folder)), folder / "run")
 

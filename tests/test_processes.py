@@ -13,7 +13,6 @@ from typing import cast
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from test_pipeline import table
 
@@ -41,10 +40,8 @@ def in_processes(base: Path, count: int) -> Table:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Run, Run]:
     """The same recipe with one process and with two."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("processes")
     one = run_recipe(parse(in_processes(base, 1)), folder / "one")
-    AcceleratorState._reset_state(reset_partial_state=True)
     two = run_recipe(parse(in_processes(base, 2)), folder / "two")
     return one, two
 

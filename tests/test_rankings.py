@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from conftest import tiny_llama
 from transformers import AutoModelForSequenceClassification
 
@@ -121,7 +120,6 @@ def test_rankings_go_through_reward_and_preference_stages(tmp_path: Path, base: 
             "dpo": {"kind": "preference", "model": str(base), "data": {"source": str(data), "limit": 12}, "optim": optim},
         },
     })  # fmt: skip
-    AcceleratorState._reset_state(reset_partial_state=True)
     run = run_recipe(recipe, tmp_path / "run")
     record = read_json(run.path / "reward/stage.json")
     assert record["data"]["train"]["dropped"]["no_preference"]["count"] == 1  # pyright: ignore

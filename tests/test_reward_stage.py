@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from accord.data import chat
@@ -75,7 +74,6 @@ def recipe(base: Path, data: str, **settings: object) -> Table:
 
 def fitted(folder: Path, base: Path, data: str, **settings: object) -> StageFolder:
     """A reward stage, run through."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     return run(parse(recipe(base, data, **settings)), folder / "run").stage("it")
 
 
@@ -281,7 +279,6 @@ def test_a_policy_stage_logs_the_share_outside(tmp_path: Path, base: Path) -> No
         "kind": "policy", "model": str(base), "data": data, "rewards": {str(stage.model): {"outside": 0.5}},
         "rollout": {"batch_size": 8, "max_new_tokens": 8}, "optim": {"steps": 2, "batch_size": 8},
     }  # fmt: skip
-    AcceleratorState._reset_state(reset_partial_state=True)
     made = run(parse(cast(Table, {"name": "p", "compute": COMPUTE, "stage": {"it": policy}})), tmp_path / "policy")
     for row in read_rows(made.stage("it").path / "metrics.jsonl"):
         assert 0 <= cast(float, row["reward/outside"]) <= 1

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from accord.data.prepare import Asked
 from accord.data.records import Example, Pair, Prompt, Ranking
@@ -45,7 +44,6 @@ def table(base: Path, folder: Path) -> Table:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Run:
-    AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("select")
     return run_recipe(parse(table(base, folder)), folder / "run")
 
@@ -152,7 +150,6 @@ def test_what_can_be_kept() -> None:
 
 
 def test_it_is_rehearsed(base: Path, tmp_path: Path) -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
     rehearse(parse(table(base, tmp_path)), tmp_path / "rehearsal")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from accord.errors import RecipeError
@@ -32,7 +31,6 @@ def table(base: Path, *trackers: str) -> Table:
 
 
 def test_tensorboard_reads_what_was_logged(base: Path, tmp_path: Path):
-    AcceleratorState._reset_state(reset_partial_state=True)
     made = run_recipe(parse(table(base, "tensorboard")), tmp_path / "run")
     assert {path.name for path in (tmp_path / "run/tensorboard").iterdir()} == {
         "sft",
@@ -58,7 +56,6 @@ def wandb() -> Iterator[None]:
 
 
 def test_weights_and_biases_offline(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: None):
-    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run_recipe(parse(table(base, "wandb")), tmp_path / "run")
@@ -69,7 +66,6 @@ def test_weights_and_biases_offline(base: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_nothing_is_tracked_unasked(base: Path, tmp_path: Path):
-    AcceleratorState._reset_state(reset_partial_state=True)
     run_recipe(parse(table(base)), tmp_path / "run")
     assert not (tmp_path / "run/tensorboard").exists()
     assert not (tmp_path / "run/wandb").exists()
@@ -87,7 +83,6 @@ def test_a_tracker_that_is_not_installed_is_told_before_any_work(
 def test_a_tracker_that_wants_a_key_is_told_before_any_work(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: None
 ):
-    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # where a key would be
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
