@@ -6,8 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from accord.recipe_file import load
-from accord.stages import run
+from accord.processes import importing
 
 
 def end_with(parent: int) -> None:
@@ -19,5 +18,9 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    with importing():
+        from accord.recipe_file import load
+        from accord.stages import run
+
     recipe, out, *only = sys.argv[1:]
     run(load(Path(recipe)), Path(out), only=only, inspected=True)
