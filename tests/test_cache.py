@@ -145,6 +145,25 @@ def test_records_are_found_again_for_rows_that_were_kept(
         assert loaded.report(len(rows)) == report  # looking for them has not counted anything twice
 
 
+def test_prompts_are_the_same_from_the_cache(
+    tmp_path: Path, home: Path, words: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "rows.jsonl", "ratings")
+    found: list[object] = []
+    for where in ("off", str(home), str(home)):
+        monkeypatch.setenv("ACCORD_CACHE", where)
+        loaded = Loaded.of([source], "data")
+        asked = prepare.prompts(loaded, words, room=11, where="data")
+        assert asked[0].tokens == words.apply_chat_template(
+            [{"role": "user", "content": "the 0"}], add_generation_prompt=True, return_dict=False
+        )
+        found.append((asked, loaded.report(len(asked))))
+        assert loaded.dropped.reasons["missing_column"].count == 1
+        assert loaded.dropped.reasons["repeated_prompt"].count == 16
+    assert found[0] == found[1] == found[2]
+    assert len(entries(home)) == 1
+
+
 def test_a_fraction_that_is_held_out_is_kept_beside_the_rest(
     tmp_path: Path, home: Path, words: PreTrainedTokenizerFast
 ) -> None:
