@@ -6,7 +6,9 @@ can read, because whoever writes lets the others wait (accord/run.py). On GPUs `
 
 from __future__ import annotations
 
+import atexit
 import gc
+import json
 import os
 import socket
 import subprocess
@@ -15,16 +17,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar, cast
+from typing import IO, TypeVar, cast
 
 from accord.errors import EngineError, Interrupted
 
 Value = TypeVar("Value")
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+_AHEAD: list[subprocess.Popen[bytes]] = []  # started, and waiting to be told what to do
 
 
 @contextmanager
@@ -120,6 +123,36 @@ def apart(jobs: Sequence[Value], do: Callable[[Value], None], stop: threading.Ev
         do(job)
 
 
+def ahead(count: int) -> None:
+    """Start processes that import PyTorch while this one does, and then wait for `others`; they end with this one."""
+    if "RANK" in os.environ:
+        return
+    atexit.register(_end_waiting)
+    command, nowhere = [sys.executable, "-m", "accord.stages"], subprocess.DEVNULL
+    for _ in range(count):
+        _AHEAD.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere))
+
+
+def told() -> list[str]:
+    """The arguments of a process that was started ahead, once they come; its environment and log come with them."""
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit()  # the run has ended before it came to that
+    said = json.loads(line)
+    os.environ.update(said["environment"])
+    with Path(said["log"]).open("wb") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    return said["arguments"]
+
+
+def _end_waiting() -> None:
+    while _AHEAD:
+        process = _AHEAD.pop()
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[None]:
     """Start processes 1 .. `wanted` - 1 on this machine, and end them with the block.
@@ -128,6 +161,7 @@ def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[
     the last line that it said, where one of them has failed.
     """
     if wanted == 1 or "RANK" in os.environ:
+        _end_waiting()
         yield
         return
     with tempfile.TemporaryDirectory() as name:
@@ -143,9 +177,11 @@ def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[
         before = dict(os.environ)
         os.environ |= {**world, "RANK": "0", "LOCAL_RANK": "0"}
         started = [_start(rank, arguments(folder), folder) for rank in range(1, wanted)]
+        _end_waiting()
         try:
             yield
         except RuntimeError as error:
+            time.sleep(0.5)  # a process that is killed loses its connections a little before it is seen to have ended
             failed = [rank for rank, process in enumerate(started, 1) if process.poll()]
             if isinstance(error, EngineError) or not failed:
                 raise
@@ -161,8 +197,16 @@ def others(wanted: int, arguments: Callable[[Path], Sequence[str]]) -> Iterator[
 
 
 def _start(rank: int, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / f"{rank}.log").open("wb") as log:
-        environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    path, environment = folder / f"{rank}.log", {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    if _AHEAD:
+        process = _AHEAD.pop()
+        path.touch()
+        said = {"arguments": arguments[1:], "environment": environment, "log": str(path)}
+        stdin = cast("IO[bytes]", process.stdin)
+        with suppress(BrokenPipeError), stdin:  # it may have ended, as a process may at any time
+            stdin.write(json.dumps(said).encode())
+        return process
+    with path.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )

@@ -34,7 +34,7 @@ from benchmarks.works import LR, SEED, WORKS, Precision, Size
 
 TIMES = (1, 2, 4, 8)
 ROWS, HALF = 8, 64  # rows, or pairs, of the first batch; tokens of each prompt, and of each answer, in it
-RECORDS = 400  # of the first data set
+RECORDS = 4000  # of the first data set
 HEAD = "| what | tokens (records) at first | microseconds each | x 1 | x 2 | x 4 | x 8 |\n| --- |" + " ---: |" * 6
 
 

@@ -45,6 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Run, Run
     folder = tmp_path_factory.mktemp("processes")
     one = run_recipe(parse(in_processes(base, 1)), folder / "one")
     AcceleratorState._reset_state(reset_partial_state=True)
+    processes.ahead(1)  # as the command line does; the runs below start theirs when they need them
     two = run_recipe(parse(in_processes(base, 2)), folder / "two")
     return one, two
 
@@ -248,3 +249,10 @@ def test_micro_batches_are_shared_out_evenly() -> None:
     assert len(batch.micro(10_000)) == 1
     assert len(batch.micro(10_000, 4)) == 4
     assert [len(rows) for rows in batch.micro(1)] == [1] * 33
+
+
+def test_who_was_started_ahead_in_vain_ends_with_the_run() -> None:
+    starts = "from accord import processes; processes.ahead(1); print(processes._AHEAD[0].pid)"
+    done = subprocess.run([sys.executable, "-c", starts], capture_output=True, text=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)

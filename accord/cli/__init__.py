@@ -13,7 +13,7 @@ import typer
 
 from accord import __version__
 from accord.errors import AccordError, EngineError
-from accord.processes import importing
+from accord.processes import ahead, importing
 
 app = typer.Typer(
     help="Turn a base language model into an aligned assistant: one recipe, one command.",
@@ -65,6 +65,8 @@ def run(
     from accord.recipe_file import load
 
     loaded = load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once
+    if loaded.compute.device in {"auto", "cpu"}:
+        ahead(loaded.compute.processes - 1)
     with importing():
         from accord.cli.commands import run_recipe
 

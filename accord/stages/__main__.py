@@ -1,4 +1,7 @@
-"""`python -m accord.stages RECIPE OUT [STAGE ...]`: a further process of a run that has been checked and begun."""
+"""`python -m accord.stages RECIPE OUT [STAGE ...]`: a further process of a run that has been checked and begun.
+
+Without arguments it waits for them, with all that it needs imported (`processes.ahead`).
+"""
 
 import os
 import sys
@@ -6,7 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-from accord.processes import importing
+from accord.processes import told
+from accord.recipe_file import load
+from accord.stages import run
 
 
 def end_with(parent: int) -> None:
@@ -18,9 +23,5 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    with importing():
-        from accord.recipe_file import load
-        from accord.stages import run
-
-    recipe, out, *only = sys.argv[1:]
+    recipe, out, *only = sys.argv[1:] or told()
     run(load(Path(recipe)), Path(out), only=only, inspected=True)
