@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, TypeVar, cast, get_args
 import torch
 import typer
 
-from benchmarks import material, table
+from benchmarks import growth, material, table
 from benchmarks.compare import DISTURBED, Check, checked, compare, counted
 from benchmarks.peers.probe import Result
 from benchmarks.runs import ROOT, Failed, missing, run, worker
@@ -73,6 +74,9 @@ def main(
     raw: Annotated[Path, typer.Option(help="Raw results, merged with those that are there.")] = ROOT
     / "docs/performance.json",
     no_page: Annotated[bool, typer.Option("--no-page", help="Leave page and raw results as they are.")] = False,
+    grow: Annotated[
+        bool, typer.Option("--grow", help="Print instead how accord's own cost grows with the work, in one thread.")
+    ] = False,
 ) -> None:
     """Compare accord with TRL, plain PyTorch and transformers: the same weights, rows and settings, one process each, in turn.
 
@@ -86,8 +90,16 @@ def main(
     Example: python -m benchmarks --only sft,dpo --size 124m --pairs 3 --precision bf16,float32
 
     Example: python -m benchmarks --only ppo --trl-ppo DIR --no-page
+
+    Example: python -m benchmarks --grow --size tiny
     """
     with folder_of(work) as folder:
+        if grow:
+            os.environ["ACCORD_CACHE"] = str(folder / "cache")  # of this measurement alone
+            print(growth.HEAD)
+            for found in growth.measure(one(size, SIZES, "--size"), precision_of(precision), folder, repeats=pairs):
+                print(found.line(), flush=True)
+            return
         plan = Plan(
             one(size, SIZES, "--size"), [one(name, WORKS, "--only") for name in split(only) or WORKS],
             [precision_of(name) for name in split(precision)], pairs, steps, threads,

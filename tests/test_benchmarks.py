@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import compare, material, table
+from benchmarks import compare, growth, material, table
 from benchmarks.peers.probe import Result
 from benchmarks.works import SIZES, WORKS, Job, Work
 
@@ -129,6 +129,22 @@ def test_ratios_are_of_the_measured_steps() -> None:
     assert found.memory.low == 0.5
     assert found.tokens_per_second[0] == 100.0
     assert found.sequences_per_second[0] == 2.0
+
+
+def test_growth_is_per_token_relative_to_the_first() -> None:
+    found = growth.Growth("SFT", [2.0, 4.0, 10.0, 12.0], [1000, 2000, 4000, 8000])
+    assert found.line() == "| SFT | 1,000 | 2,000 | 1.00 | 1.00 | 1.25 | 0.75 |"
+
+
+def test_growth_prepares_one_two_four_and_eight_times_as_many_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCORD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(growth, "RECORDS", 400)
+    language = material.Language.of(TINY, tmp_path / "tokenizer")
+    found = growth.prepared(TINY, language, tmp_path)
+    assert found.units == [400, 800, 1600, 3200]
+    assert [len((tmp_path / f"{i}.jsonl").read_text().splitlines()) for i in range(5)] == [400, *found.units]
 
 
 def test_what_serves_all_steps_counts_for_the_measured_ones() -> None:

@@ -18,17 +18,18 @@ from test_pipeline import table
 from test_run import content
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from accord.data import cache, prepare
+from accord.data import cache, prepare, sources
 from accord.data.batch import collate
 from accord.data.loaded import Loaded
 from accord.data.prepare import Limits
 from accord.data.rows import Group, Rows
 from accord.data.tokenizer import load_tokenizer
-from accord.errors import RecipeError
+from accord.errors import DataError, RecipeError
 from accord.recipe import Source, Table
 from accord.recipe_file import parse
 from accord.run import read_json
 from accord.stages import run as run_recipe
+from accord.stages.check import inspect
 
 LIMITS = Limits(48)
 CHATS = [{"messages": [{"role": "user", "content": f"cat {i}"}, {"role": "assistant", "content": "mat " * (i % 20)}]}
@@ -141,6 +142,25 @@ def test_records_are_found_again_for_rows_that_were_kept(
             assert record.prompt[0]["content"] in text
             assert getattr(record, "chosen", getattr(record, "response", "hi")).strip() in text
         assert loaded.report(len(rows)) == report  # looking for them has not counted anything twice
+
+
+def test_prompts_are_the_same_from_the_cache(
+    tmp_path: Path, home: Path, words: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "rows.jsonl", "ratings")
+    found: list[object] = []
+    for where in ("off", str(home), str(home)):
+        monkeypatch.setenv("ACCORD_CACHE", where)
+        loaded = Loaded.of([source], "data")
+        asked = prepare.prompts(loaded, words, room=11, where="data")
+        assert asked[0].tokens == words.apply_chat_template(
+            [{"role": "user", "content": "the 0"}], add_generation_prompt=True, return_dict=False
+        )
+        found.append((asked, loaded.report(len(asked))))
+        assert loaded.dropped.reasons["missing_column"].count == 1
+        assert loaded.dropped.reasons["repeated_prompt"].count == 16
+    assert found[0] == found[1] == found[2]
+    assert len(entries(home)) == 1
 
 
 def test_a_fraction_that_is_held_out_is_kept_beside_the_rest(
@@ -465,3 +485,45 @@ def test_what_is_left_out_is_said_by_a_second_run_too(tmp_path: Path, base: Path
         said.append(read_json(tmp_path / name / "it" / "stage.json")["data"])
     assert said[0] == said[1]
     assert cast(dict[str, dict[str, dict[str, object]]], said[0])["train"]["dropped"]["too_long"]
+
+
+# ---------------------------------------------------------------------------------------------------- before any work
+
+
+def seen(rows: str, kind: str, **settings: object) -> list[object]:
+    """What is found of a file of rows by the check of a recipe with one stage."""
+    stage = {"kind": kind, "model": "accord:tiny", "data": [{"source": rows, "on_error": "skip"}], **settings}
+    return [one.contents for one in inspect(parse(cast(Table, {"name": "x", "stage": {"it": stage}})))]
+
+
+@pytest.mark.parametrize(("form", "kind"), [("demonstrations", "sft"), ("pairs", "preference"), ("rankings", "reward")])
+def test_the_check_finds_the_same_without_reading(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, form: str, kind: str
+) -> None:
+    source = written(tmp_path / "rows.jsonl", form).source
+    monkeypatch.setenv("ACCORD_CACHE", "off")
+    (expected,) = seen(source, kind)
+    monkeypatch.setenv("ACCORD_CACHE", str(home))
+    assert seen(source, kind) == [expected]
+    monkeypatch.setattr(sources, "read_file", lambda path: pytest.fail(f"{path} was read again"))  # pyright: ignore
+    assert seen(source, kind) == [expected]
+    assert len(entries(home)) == 1
+
+
+def test_the_check_reads_again_for_a_stage_that_wants_something_else(tmp_path: Path) -> None:
+    source = written(tmp_path / "rows.jsonl", "ratings").source
+    for _ in range(2):
+        assert len(seen(source, "preference", objective="kto")) == 1
+        with pytest.raises(DataError, match=r"stage.it.data: ratings do not go with objective 'dpo'"):
+            seen(source, "preference", objective="dpo")
+        with pytest.raises(DataError, match=r"stage.it.data: a Rating is no demonstration"):
+            seen(source, "sft")
+
+
+def test_the_check_reads_again_what_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    source = written(path, "pairs").source
+    assert len(seen(source, "preference")) == 1
+    path.write_text(path.read_text() + json.dumps(RATED[0]) + "\n")
+    with pytest.raises(DataError, match=r"stage.it.data: ratings do not go with objective 'dpo'"):
+        seen(source, "preference")

@@ -13,6 +13,7 @@ import typer
 
 from accord import __version__
 from accord.errors import AccordError, EngineError
+from accord.processes import importing
 
 app = typer.Typer(
     help="Turn a base language model into an aligned assistant: one recipe, one command.",
@@ -54,7 +55,8 @@ def run(
     if sweep:
         if only:
             raise RecipeError("--only", "does not go with --sweep", "leave one of them out")
-        from accord.cli.sweep import run_sweep
+        with importing():
+            from accord.cli.sweep import run_sweep
 
         run_sweep(recipe, overrides or [], sweep, seeds, out)
         return
@@ -63,7 +65,8 @@ def run(
     from accord.recipe_file import load
 
     loaded = load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once
-    from accord.cli.commands import run_recipe
+    with importing():
+        from accord.cli.commands import run_recipe
 
     run_recipe(loaded, only or [], out)
 
@@ -96,7 +99,8 @@ def check(
     if (recipe is None) == (data is None):
         raise RecipeError("check", "say what to look at", "either a recipe, or --data FILE")
     if recipe is None:
-        from accord.cli.data import check_data
+        with importing():
+            from accord.cli.data import check_data
 
         check_data(str(data), against or [], clean, model)
         return
@@ -105,7 +109,8 @@ def check(
     from accord.recipe_file import load
 
     loaded = load(recipe, overrides)
-    from accord.cli.commands import check_recipe
+    with importing():
+        from accord.cli.commands import check_recipe
 
     check_recipe(loaded, out)
 
@@ -134,8 +139,9 @@ def plan(
     from accord.recipe_file import load
 
     load(recipe, overrides)  # before the heavy imports: a mistake in the recipe is answered at once
-    from accord.cli.plan import plan_recipe
-    from accord.plan.machines import bytes_of, named
+    with importing():
+        from accord.cli.plan import plan_recipe
+        from accord.plan.machines import bytes_of, named
 
     plan_recipe(
         lambda more: load(recipe, [*(overrides or []), *more]), named(machine) if machine else None,
@@ -177,7 +183,8 @@ def chat(
     decoding = Decoding(
         top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, stop=tuple(stop or ())
     )
-    from accord.cli.commands import chat_with
+    with importing():
+        from accord.cli.commands import chat_with
 
     chat_with(
         model, prompt, system, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed, decoding=decoding
@@ -197,7 +204,8 @@ def score(
 
     Example: accord score runs/quickstart/reward accord:demo/pairs --limit 100
     """
-    from accord.cli.commands import score_records
+    with importing():
+        from accord.cli.commands import score_records
 
     score_records(model, data, limit, skip_bad_rows)
 
@@ -218,7 +226,8 @@ def export(
 
     Example: accord export runs/quickstart/ppo --int8 --data accord:demo/choose --out chip-helper
     """
-    from accord.cli.commands import export_model
+    with importing():
+        from accord.cli.commands import export_model
 
     export_model(model, out, merge=merge, int8=int8, data=data)
 
@@ -240,7 +249,8 @@ def doctor() -> None:
 
     Example: accord doctor
     """
-    from accord.cli.commands import examine
+    with importing():
+        from accord.cli.commands import examine
 
     examine()
 

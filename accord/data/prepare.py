@@ -321,18 +321,25 @@ class Asked:
 
 def prompts(loaded: Loaded, tokenizer: PreTrainedTokenizerBase, *, room: int, where: str) -> list[Asked]:
     """Prompts that leave room for an answer within the context; the same prompt is asked once."""
+    asked = [as_prompt(record) for record in loaded.records]
+
+    def make(into: Writer, _: Dropped) -> int:
+        for bunch in bunches(prompt.prompt for prompt in asked):
+            for tokens in chat.prompts(tokenizer, bunch):
+                into.add([Row(tokens, [False] * len(tokens))])
+        return len(into)
+
     found: list[Asked] = []
     seen: set[tuple[int, ...]] = set()
-    asked = [as_prompt(record) for record in loaded.records]
-    tokens_of = chat.prompts(tokenizer, [prompt.prompt for prompt in asked])
-    for record, prompt, tokens in zip(loaded.records, asked, tokens_of, strict=True):
-        if len(tokens) > room:
-            loaded.dropped.add("too_long", f"{len(tokens)} tokens, room for {room}: {show(prompt.prompt)}")
-        elif tuple(tokens) in seen:
+    rows = made("prompts", loaded, tokenizer, [], make, where)
+    for record, prompt, (row,) in zip(loaded.records, asked, rows, strict=True):
+        if len(row) > room:
+            loaded.dropped.add("too_long", f"{len(row)} tokens, room for {room}: {show(prompt.prompt)}")
+        elif tuple(row.tokens) in seen:
             loaded.dropped.add("repeated_prompt", show(prompt.prompt))
         else:
-            seen.add(tuple(tokens))
-            found.append(Asked(prompt.prompt, tokens, prompt.meta, record))
+            seen.add(tuple(row.tokens))
+            found.append(Asked(prompt.prompt, row.tokens, prompt.meta, record))
     return some(found, loaded.dropped, where)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.console import say
-from accord.data import chat, judged
-from accord.data.dropped import Dropped
-from accord.data.loaded import BUCKETS, both
+from accord.data import chat
+from accord.data.loaded import both
 from accord.data.records import (
     Example,
     Prompt,
@@ -21,15 +18,9 @@ from accord.data.records import (
     Record,
     Text,
     as_example,
-    as_pair,
     as_prompt,
-    as_ratings,
-    bucket,
-    conversation,
-    is_good,
-    named,
 )
-from accord.data.sources import check, read_each
+from accord.data.sources import check
 from accord.errors import DataError, ModelError, RecipeError
 from accord.functions import is_reference, load_function
 from accord.objectives import check_params, resolve
@@ -37,32 +28,10 @@ from accord.objectives.preference import OBJECTIVES
 from accord.objectives.reward import OBJECTIVES as REWARD_OBJECTIVES
 from accord.recipe import AnyStage, Policy, Preference, Recipe, Reward, Source
 from accord.recipe_file import sources
+from accord.stages.check_data import Contents, Wanted, read, wanted
 from accord.stages.check_models import check_models, models, origin
 from accord.stages.policy import open_objective
 from accord.suites import resolve as resolve_suite
-
-SHOWN = 8  # records of a source that are rendered before any work
-
-
-@dataclass
-class Contents:
-    """What a source holds, found in one pass that keeps no record but the first few."""
-
-    kinds: Counter[str] = field(default_factory=Counter)  # records by type
-    dropped: Dropped = field(default_factory=Dropped)
-    head: list[Record] = field(default_factory=list)
-    prompts: set[bytes] = field(default_factory=set)  # hashes
-    buckets: Counter[int] = field(default_factory=Counter)  # records by the hash that decides what is held out
-
-    def add(self, record: Record) -> None:
-        """One more record."""
-        self.kinds[type(record).__name__] += 1
-        self.buckets[bucket(record, BUCKETS)] += 1
-        if len(self.head) < SHOWN:
-            self.head.append(record)
-        if not isinstance(record, Text):
-            prompt = "\0".join(turn["content"].strip().lower() for turn in conversation(record))
-            self.prompts.add(hashlib.blake2b(prompt.encode(), digest_size=8).digest())
 
 
 @dataclass(frozen=True)
@@ -72,7 +41,6 @@ class Seen:
     where: str
     key: str
     stage: AnyStage
-    source: Source
     contents: Contents
     tokenizer: PreTrainedTokenizerBase | None  # None where a stage of this recipe has yet to make it
 
@@ -88,43 +56,37 @@ def inspect(recipe: Recipe) -> list[Seen]:
     for name, stage in recipe.stage.items():
         _check_names(f"stage.{name}", stage)
     tokenizers = check_models(recipe)
+    named = [
+        (f"stage.{name}.{key}", key, stage, source)
+        for name, stage in recipe.stage.items()
+        for key, source in read_now(stage)
+    ]
+    asking: dict[str, list[tuple[str, Wanted]]] = {}  # a source that several stages name is read once
+    for where, key, stage, source in named:
+        asking.setdefault(source.model_dump_json(), []).append((where, wanted(stage, key)))
+    contents: dict[str, Contents] = {}
     found: list[Seen] = []
-    contents: dict[str, Contents] = {}  # a source that several stages name is read once
-    for name, stage in recipe.stage.items():
-        root = origin(recipe, stage)
-        tokenizer = tokenizers.get(root) if isinstance(root, str) else None
-        for key, source in read_now(stage):
-            of = contents.setdefault(source.model_dump_json(), Contents())
-            found.append(Seen(f"stage.{name}.{key}", key, stage, source, of, tokenizer))
-    for of in contents.values():
-        _read([seen for seen in found if seen.contents is of])
+    for where, key, stage, source in named:
+        of, root = source.model_dump_json(), origin(recipe, stage)
+        if of not in contents:
+            contents[of] = read(source, asking[of])
+        found.append(Seen(where, key, stage, contents[of], tokenizers.get(root) if isinstance(root, str) else None))
+        _check_template(found[-1])
     for name, stage in recipe.stage.items():
         held = getattr(stage, "eval_data", None)
         of_stage = [seen.contents for seen in found if seen.stage is stage and seen.key == "data"]
         if isinstance(held, float) and len(of_stage) == len(stage.data):
-            aside = sum(sum(n for i, n in of.buckets.items() if i < held * BUCKETS) for of in of_stage)
-            both(held, f"stage.{name}", train=sum(of.buckets.total() for of in of_stage) - aside, aside=aside)
+            aside = sum(of.aside(held) for of in of_stage)
+            both(held, f"stage.{name}", train=sum(of.kinds.total() for of in of_stage) - aside, aside=aside)
     for leak in leaks(recipe, found):
         say(leak)
     return found
 
 
-def _read(every: Sequence[Seen]) -> None:
-    """Read a source to its end for all stages that name it; each record must fit each of them."""
-    first, contents = every[0], every[0].contents
-    checks = [_check_of(seen) for seen in every]
-    for record in read_each([first.source], contents.dropped, first.where):
-        contents.add(record)
-        for check_one in checks:
-            check_one(record)
-    for seen in every:
-        _check_template(seen)
-
-
 def leaks(recipe: Recipe, found: Sequence[Seen]) -> list[str]:
     """What to say of held-out and evaluated prompts that are in training data too."""
 
-    def prompts(stage: AnyStage, *keys: str) -> set[bytes]:
+    def prompts(stage: AnyStage, *keys: str) -> set[int]:
         return set().union(*(seen.contents.prompts for seen in found if seen.stage is stage and seen.key in keys))
 
     learnt = {
@@ -165,28 +127,6 @@ def _check_names(where: str, stage: AnyStage) -> None:
         open_objective(stage, where)
 
 
-def _check_of(seen: Seen) -> Callable[[Record], object]:
-    """What raises DataError for a record that is not of the kind that the stage reads."""
-    stage, where = seen.stage, seen.where
-    if seen.key == "mix.data":
-        return lambda record: isinstance(record, Text) or as_example(record, where)
-    if seen.key == "normalise.data" or stage.kind == "sft":
-        return lambda record: as_example(record, where)
-    if isinstance(stage, Reward):
-        margin = stage.params.get("margin") is True
-        return lambda record: judged.check(record, stage.objective, where, margin=margin)
-    if isinstance(stage, Preference):
-        rated = "label" in resolve(stage.objective, OBJECTIVES, "objective").needs
-        return lambda record: _check_preference(record, where, stage.objective, rated=rated)
-    return lambda record: _check_prompt(record, where, plain=stage.kind == "pretrain")
-
-
-def _check_prompt(record: Record, where: str, *, plain: bool) -> None:
-    if plain != isinstance(record, Text):
-        wanted = "plain text" if plain else "prompts"
-        raise DataError(where, f"{named(record)} is not what the stage reads", f"give {wanted}")
-
-
 def _check_template(seen: Seen) -> None:
     """The first records render under the chat template."""
     records = seen.contents.head
@@ -195,18 +135,6 @@ def _check_template(seen: Seen) -> None:
             chat.rows(seen.tokenizer, [_shown(record) for record in records])
         except ModelError as error:
             raise ModelError(seen.where, *(": ".join(map(str, error.args[:2])), *error.args[2:])) from None
-
-
-def _check_preference(record: Record, where: str, objective: str, *, rated: bool) -> None:
-    """Ratings go with objectives that read a `label`, and say good or bad; pairs go with every objective."""
-    if rated:
-        for rating in as_ratings(record, where):
-            is_good(rating.label, where)
-    elif isinstance(record, Rating):
-        fix = 'give pairs or rankings, or set objective = "kto"'
-        raise DataError(where, f"ratings do not go with objective '{objective}'", fix)
-    else:
-        as_pair(record, where)
 
 
 def _shown(record: Record) -> Example:
