@@ -6,7 +6,7 @@ Layers are alike, so the model is counted with one layer and with two, and the r
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
-from accord.model import TRAINED, Output, Roles, checkpoint_layers, skeleton
+from accord.model import TRAINED, Output, Roles, checkpoint_layers, packs, skeleton
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
 from accord.sampler.draw import draw
@@ -30,9 +30,8 @@ class Pass:
 
     work: Work
     kept: float = 0.0  # bytes that stay: what the backward pass needs, or keys and values
-    working: float = (
-        0.0  # bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment
-    )
+    # Bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment.
+    working: float = 0.0
 
     def beside(self, other: Pass) -> Pass:
         """Both models forwards, then both backwards."""
@@ -85,6 +84,16 @@ class Shape:
         return model
 
     @cached_property
+    def key(self) -> Hashable:
+        """What tells it from other shapes, but for the folder that it is read from."""
+        return self.config.to_json_string(), self.scorer, self.lora and self.lora.model_dump_json()
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether it reads tokens without padding."""
+        return packs(self.made(1))
+
+    @cached_property
     def weights(self) -> int:
         """Bytes of all weights."""
         return sum(map(size_of, self.made().parameters()))
@@ -117,7 +126,7 @@ def learns(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditi
             torch.as_tensor(total).backward()
         return Pass(counter.work, kept, counter.peak - kept)
 
-    return _at_depth(shape, count)
+    return _at_depth(shape, ("learns", *_read(batch), *outputs, under), count)
 
 
 def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
@@ -129,7 +138,7 @@ def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditio
             roles(batch, outputs)
         return Pass(counter.work, working=counter.peak)
 
-    return _at_depth(shape, count)
+    return _at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
 
 
 def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) -> Pass:
@@ -153,11 +162,25 @@ def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) ->
         kept = sum(size_of(x) for layer in layers for name in ("keys", "values") if (x := layer.get(name)) is not None)
         return Pass(counter.work, kept, counter.peak - kept)
 
-    return _at_depth(shape, count, under.dtype)
+    return _at_depth(shape, ("answers", rows, known, new, under), count, under.dtype)
 
 
-def _at_depth(shape: Shape, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32) -> Pass:
-    """What `count` comes to for all layers."""
-    one, two = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
-    more = shape.config.num_hidden_layers - 2
-    return Pass(two.work + (two.work + one.work * -1.0) * more, two.kept + (two.kept - one.kept) * more, two.working)
+def _read(batch: Batch) -> tuple[bytes, ...]:
+    """All of a batch that what a model computes depends on."""
+    return tuple(x.numpy().tobytes() for x in (batch.tokens, batch.attend, batch.train, batch.group))
+
+
+_COUNTED: dict[Hashable, Pass] = {}  # a recipe has the same model read the same batch many times
+
+
+def _at_depth(
+    shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32
+) -> Pass:
+    """What `count` comes to for all layers, counted once for each `what`."""
+    key = shape.key, what
+    if key not in _COUNTED:
+        one, two = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
+        more = shape.config.num_hidden_layers - 2
+        work = two.work + (two.work + one.work * -1.0) * more
+        _COUNTED[key] = Pass(work, two.kept + (two.kept - one.kept) * more, two.working)
+    return _COUNTED[key]

@@ -69,17 +69,22 @@ class Sketch:
         self.phases.append(replace(held, name=name, working=self._run(looks, models, batches, times).working))
 
     def answer(
-        self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0
-    ) -> None:
-        """`times` over: answers of `most` tokens, `each` so many to every one of some prompts of so many tokens."""
+        self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0,
+        precision: str = "",
+    ) -> None:  # fmt: skip
+        """`times` over: answers of `most` tokens, `each` so many to every one of some prompts of so many tokens.
+
+        `precision` is that of products where it is not the run's.
+        """
+        under = replace(self.under, precision=precision or self.under.precision)
         mine = math.ceil(len(prompts) * each / self.processes)
         rows, mean = min(LocalSampler.max_rows, mine), round(sum(prompts) / len(prompts))
         together = max(1, min(PREFILL // mean, rows // each))
-        first = answers(shape, together, 0, mean, self.under)
-        step = answers(shape, rows, mean + most // 2, 1, self.under)
+        first = answers(shape, together, 0, mean, under)
+        step = answers(shape, rows, mean + most // 2, 1, under)
         self.work += first.work * (mine / each / together * times) + step.work * (mine / rows * most * times)
         self.copy(shape.weights, times)
-        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(self.under.dtype)
+        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(under.dtype)
         self.phases.append(replace(held, name="rollout", cache=kept, working=max(first.working, step.working)))
 
     def optimize(self, trained: float, optim: Optim, times: float) -> None:
@@ -91,16 +96,13 @@ class Sketch:
         self.work += Work(moved=3 * size) * times
 
     def _run(self, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
-        """The largest pass, with the work of `times` batches added.
-
-        Counted at the largest and the smallest micro-batch, between which the others lie by their tokens.
-        """
+        """The largest pass, with the work of `times` batches added, which goes with their tokens."""
+        packed = models[0][0].packs
         micros = [batch.select(rows) for batch in batches for rows in batch.micro(self.budget, self.processes)]
-        sized = sorted(((pack(micro).tokens.numel(), micro) for micro in micros), key=lambda pair: pair[0])
-        (low, smallest), (high, largest) = sized[0], sized[-1]
-        least, most = (self._together(count, models, micro) for micro in (smallest, largest))
-        slope = (most.work + least.work * -1) * (1 / max(high - low, 1))
-        work = least.work * len(sized) + slope * (sum(size for size, _ in sized) - low * len(sized))
+        sizes = [(pack(micro).tokens if packed else micro.tokens).numel() for micro in micros]
+        largest = max(range(len(micros)), key=lambda i: sizes[i])
+        most = self._together(count, models, micros[largest])
+        work = replace(most.work * (sum(sizes) / sizes[largest]), calls=most.work.calls * len(micros))
         self.work += work * (times / len(batches) / self.processes)
         return most
 

@@ -125,11 +125,11 @@ def evaluations(stage: Fitted, total: int) -> int:
 def likelihood(stage: Pretrain | Sft, models: Models, reading: Reading, made: Sketch) -> None:
     """A language model learns; that of an sft stage is opened once more and answers a few prompts."""
     shape = models.shape(stage.model, train=stage.lora if isinstance(stage, Sft) else None)
-    holds = fitted(stage, models, shape, "logp", reading.rows, reading.held, made)
+    fitted(stage, models, shape, "logp", reading.rows, reading.held, made)
     if isinstance(stage, Sft):
         count, most = ANSWERED
         prompts = [answer_start(group[0]) for group in (reading.held or reading.rows)[:count]]
-        made.answer(replace(holds, frozen=shape.weights), shape, prompts, most)
+        made.answer(Phase(frozen=shape.weights), shape, prompts, most, precision="float32")
 
 
 def reward(stage: Reward, models: Models, reading: Reading, made: Sketch) -> None:

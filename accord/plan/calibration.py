@@ -1,0 +1,119 @@
+"""This machine: how fast it is, measured for a few seconds, and what a process takes before it holds anything of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from accord.data.batch import Row, collate
+from accord.engine import Engine
+from accord.model import Roles
+from accord.objectives.likelihood import sft
+from accord.plan.counting import Counter, Work
+from accord.plan.machines import Machine
+from accord.recipe import Optim, Shape
+from accord.stages.pretrain import fresh_model
+
+# Of models that a machine is measured by: in the first all time goes into starting operators, in the second little.
+SMALL = {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "vocab": 512}
+LARGE = {"layers": 2, "width": 512, "heads": 8, "feed_forward": 1408, "vocab": 4096}
+LONG = 0.5  # seconds that one thing is repeated
+BUSY = 1.3  # times as long as the fastest that the middle one of them takes where others are at work
+KERNELS = 80  # shapes of matrix products, more than a process keeps compiled (accord/engine.py)
+
+
+def here(engine: Engine) -> Machine:
+    """This machine: rates of products and of sums, what an operator costs, and the share of that which updates come to.
+
+    Of everything the fastest run counts, as the plan is for a machine that has nothing else to do.
+    """
+    device, gpu = engine.device, engine.device.type == "cuda"
+    clock = Clock()
+    x, weight = (torch.randn(1024, 512, device=device) for _ in range(2))
+    pairs = [(x.to(kind), weight.to(kind)) for kind in (torch.float32, torch.bfloat16)]
+    rates = [2.0 * len(x) * weight.numel() / clock.seconds(partial(torch.mm, a, b.T)) for a, b in pairs]
+    a, b = (torch.randn(2**22, device=device) for _ in range(2))
+    bandwidth = 3 * 4 * a.numel() / clock.seconds(lambda: a + b)
+    held = torch.cuda.get_device_properties(device).total_memory if gpu else memory()
+    name = torch.cuda.get_device_name(device) if gpu else f"this machine, {os.cpu_count()} cores"
+    small, large = (_update(engine, Shape(**shape), clock) for shape in (SMALL, LARGE))
+    source = "measured while others kept it busy" if clock.busy else "measured"
+    made = Machine(name, held, rates[0], rates[1], bandwidth, source, gpu=gpu, call=0.0, precision=engine.precision)
+    made = replace(made, call=max(small[1] - made.seconds(small[0]), 0.0) / small[0].calls)
+    # More than 1 where tensors are smaller than caches, which are faster than the memory behind them.
+    return replace(made, reached=replace(made, call=0.0).seconds(large[0]) / max(large[1] - made.call * large[0].calls, 1e-9))
+
+
+class Clock:
+    """Seconds of runs, and whether other processes had a part in them."""
+
+    def __init__(self) -> None:
+        self.slow: list[float] = []  # of each thing, the middle run over the fastest
+
+    @property
+    def busy(self) -> bool:
+        """Whether most things now and then took much longer than they must."""
+        return median(self.slow) > BUSY
+
+    def seconds(self, run: Callable[[], object]) -> float:
+        """Of the fastest of several runs, at least three."""
+        run()
+        found: list[float] = []
+        end = time.perf_counter() + LONG
+        while len(found) < 3 or time.perf_counter() < end:
+            began = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - began)
+        self.slow.append(median(found) / min(found))
+        return min(found)
+
+
+def _update(engine: Engine, shape: Shape, clock: Clock) -> tuple[Work, float]:
+    """The work of an update of a new model, and the seconds that it takes."""
+    run, counter = _step(engine, shape)
+    with counter:
+        run()
+    return counter.work, clock.seconds(run)
+
+
+def _step(engine: Engine, shape: Shape) -> tuple[Callable[[], object], Counter]:
+    """An update of a new model, and what counts its work."""
+    roles = Roles(policy=fresh_model(shape).to(engine.device))  # pyright: ignore[reportArgumentType]
+    learner = engine.learner(roles, Optim())
+    batch = collate([[Row([1] * 64, [False] * 32 + [True] * 32)] for _ in range(16)], 0)
+    return partial(engine.update, learner, batch, sft, {}), Counter(roles)
+
+
+def loaded(engine: Engine) -> int:
+    """Bytes that a process holds before any model: everything is loaded that an update calls, and as many kernels compiled
+    as are kept."""
+    _step(engine, Shape(**SMALL))[0]()
+    kind = torch.bfloat16 if engine.precision == "bfloat16" else torch.float32
+    weight = torch.zeros(64, 64, dtype=kind)
+    for rows in range(KERNELS):
+        torch.zeros(64 + rows, 64, dtype=kind) @ weight
+    engine.release()
+    return resident()
+
+
+def memory() -> float:
+    """Bytes of this machine, or of the container that this process is in."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    said = limit.read_text().strip() if limit.is_file() else "max"
+    return float(min(total, int(said)) if said.isdigit() else total)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now; 0 where the system does not say."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.is_file() else 0
