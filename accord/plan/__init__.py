@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def plan(
     `varied` gives the recipe with more `key=value` on top; `memory` is what there is in place of the machine's, in bytes.
     """
     engine = Engine(recipe.compute if machine is None else Compute(threads=recipe.compute.threads))
+    gc.freeze()  # libraries, which every release of memory would look through again
     found = machine or here(engine)
     found = replace(found, memory=memory or found.memory)
     inspect(recipe)

@@ -46,7 +46,6 @@ class Reading:
 
 def read(context: Context) -> Reading:
     """Read as a run does, and leave what later stages read."""
-    context.engine.release()
     began, before = time.perf_counter(), resident()
     found = _read(context, with_files(context.run, context.run.recipe.stage[context.name]))
     seconds = time.perf_counter() - began

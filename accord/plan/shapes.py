@@ -1,6 +1,6 @@
 """What a model of some shape holds and computes: where it learns, where it is asked, where it answers.
 
-Layers are alike, so the model is counted with one layer and with two, and the rest follows.
+Layers are alike, so the model is counted without one and with one, and the rest follows.
 """
 
 from __future__ import annotations
@@ -179,8 +179,10 @@ def _at_depth(
     """What `count` comes to for all layers, counted once for each `what`."""
     key = shape.key, what
     if key not in _COUNTED:
-        one, two = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
-        more = shape.config.num_hidden_layers - 2
-        work = two.work + (two.work + one.work * -1.0) * more
-        _COUNTED[key] = Pass(work, two.kept + (two.kept - one.kept) * more, two.working)
+        # Below the first layer with an adapter nothing learns, so that layer is unlike the others.
+        few = 1 if shape.lora else 0
+        less, more = (count(without_memory(shape.made(layers), dtype)) for layers in (few, few + 1))
+        others = shape.config.num_hidden_layers - few - 1
+        work = more.work + (more.work + less.work * -1.0) * others
+        _COUNTED[key] = Pass(work, more.kept + (more.kept - less.kept) * others, more.working)
     return _COUNTED[key]
