@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -24,23 +23,23 @@ from accord.stages.pretrain import fresh_model
 # Of models that a machine is measured by: in the first all time goes into starting operators, in the second little.
 SMALL = {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "vocab": 512}
 LARGE = {"layers": 2, "width": 512, "heads": 8, "feed_forward": 1408, "vocab": 4096}
-LONG = 0.5  # seconds that one thing is repeated
-BUSY = 1.3  # times as long as the fastest that the middle one of them takes where others are at work
+LONG = 0.25  # seconds that one thing is repeated
+BUSY = 1.2  # times as long as this thread works it takes where others are at work too
 KERNELS = 80  # shapes of matrix products, more than a process keeps compiled (accord/engine.py)
 
 
 def here(engine: Engine) -> Machine:
     """This machine: rates of products and of sums, what an operator costs, and the share of that which updates come to.
 
-    Of everything the fastest run counts, as the plan is for a machine that has nothing else to do.
+    The plan is for a machine that has nothing else to do.
     """
     device, gpu = engine.device, engine.device.type == "cuda"
-    clock = Clock()
+    clock = Clock(device)
     x, weight = (torch.randn(1024, 512, device=device) for _ in range(2))
     pairs = [(x.to(kind), weight.to(kind)) for kind in (torch.float32, torch.bfloat16)]
     rates = [2.0 * len(x) * weight.numel() / clock.seconds(partial(torch.mm, a, b.T)) for a, b in pairs]
-    a, b = (torch.randn(2**22, device=device) for _ in range(2))
-    bandwidth = 3 * 4 * a.numel() / clock.seconds(lambda: a + b)
+    a, b, c = (torch.randn(2**22, device=device) for _ in range(3))
+    bandwidth = 3 * 4 * a.numel() / clock.seconds(lambda: torch.add(a, b, out=c))
     held = torch.cuda.get_device_properties(device).total_memory if gpu else memory()
     name = torch.cuda.get_device_name(device) if gpu else f"this machine, {os.cpu_count()} cores"
     small, large = (_update(engine, Shape(**shape), clock) for shape in (SMALL, LARGE))
@@ -52,28 +51,34 @@ def here(engine: Engine) -> Machine:
 
 
 class Clock:
-    """Seconds of runs, and whether other processes had a part in them."""
+    """Seconds of runs, and whether other processes had a part in them.
 
-    def __init__(self) -> None:
-        self.slow: list[float] = []  # of each thing, the middle run over the fastest
+    Of a CPU it is the time that this thread had a core for, so that neither a busy neighbour nor another virtual machine makes
+    a core look slow.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.now = time.perf_counter if device.type == "cuda" else time.thread_time
+        self.passed = self.worked = 0.0  # seconds on the wall, and those that count
 
     @property
     def busy(self) -> bool:
-        """Whether most things now and then took much longer than they must."""
-        return median(self.slow) > BUSY
+        """Whether this thread had to wait for a good part of the time."""
+        return self.passed > BUSY * self.worked
 
     def seconds(self, run: Callable[[], object]) -> float:
         """Of the fastest of several runs, at least three."""
         run()
         found: list[float] = []
-        end = time.perf_counter() + LONG
-        while len(found) < 3 or time.perf_counter() < end:
-            began = time.perf_counter()
+        start = time.perf_counter()
+        while len(found) < 3 or time.perf_counter() < start + LONG:
+            began = self.now()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            found.append(time.perf_counter() - began)
-        self.slow.append(median(found) / min(found))
+            found.append(self.now() - began)
+        self.passed += time.perf_counter() - start
+        self.worked += sum(found)
         return min(found)
 
 

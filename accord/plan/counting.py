@@ -9,11 +9,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
@@ -70,6 +71,7 @@ class Counter(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:  # fmt: skip
+        args = numbered(args) if func is torch.ops.aten.index.Tensor else args
         out = func(*args, **(kwargs or {}))
         given, made = list(tensors([*args, *(kwargs or {}).values()])), list(tensors([out]))
         for tensor in made:
@@ -111,6 +113,16 @@ def work_of(
     if made[0].dtype == torch.bfloat16:
         return Work(bfloat16=operations, operands=bytes_, calls=1)
     return Work(float32=operations, operands=bytes_, calls=1)
+
+
+def numbered(args: Sequence[object]) -> tuple[object, ...]:
+    """The arguments of an indexing with masks as numbers: how many a mask picks a fake tensor would not tell."""
+    values, places = args
+    found: list[Tensor | None] = []
+    for place in cast(Sequence[Tensor | None], places):
+        masks = place is not None and place.dtype == torch.bool and not isinstance(place, FakeTensor)
+        found += place.nonzero(as_tuple=True) if place is not None and masks else [place]
+    return values, found
 
 
 def tensors(values: Iterable[object]) -> Iterator[Tensor]:

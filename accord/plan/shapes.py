@@ -104,7 +104,9 @@ class Shape:
         return sum(size_of(weight) for weight in self.made().parameters() if weight.requires_grad)
 
     def second(self, dtype: torch.dtype) -> int:
-        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`)."""
+        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`), of an architecture that it knows."""
+        if self.config.model_type not in attention.KNOWN:
+            return 0
         layers = [layer for layer in self.made().modules() if isinstance(layer, nn.Linear | Conv1D)]
         return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
 
