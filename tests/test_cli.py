@@ -313,7 +313,7 @@ def test_plan_shows_what_each_stage_needs(accord: Accord, here: Path):
 
 
 def test_plan_ends_with_1_where_a_stage_does_not_fit(accord: Accord, here: Path):
-    (here / "one.toml").write_text((here / "tiny.toml").read_text().partition("[stage.reward]")[0])
+    (here / "one.toml").write_text((here / "tiny.toml").read_text().partition("[stage]")[0])
     said = accord("plan", here / "one.toml", "--machine", "cpu4", "--memory", "100MiB")
     assert said.code == 1
     assert said.err.endswith(

@@ -114,7 +114,7 @@ def test_bfloat16_and_float32_work_are_told_apart(config: PretrainedConfig):
 
 
 @pytest.mark.parametrize("train", [None, Lora()], ids=["all", "lora"])
-@pytest.mark.parametrize("config", [LLAMA, GPT2, NEOX], ids=["llama", "gpt2", "neox"])
+@BOTH
 def test_what_a_forward_pass_keeps_is_what_autograd_saves(config: PretrainedConfig, train: Lora | None):
     """Counted with real numbers, in all four layers. What is saved twice or is a weight counts once, or not at all."""
     batch = rows(3, 100)
@@ -328,8 +328,9 @@ def test_a_recipe_with_an_architecture_that_is_not_packed(
 ):
     AutoModelForCausalLM.from_config(NEOX).save_pretrained(tmp_path / "neox")
     tokenizer.save_pretrained(tmp_path / "neox")
-    model = f"stage.ppo.model={tmp_path}/neox"
-    found = stages(planned(some("ppo", "dpo"), model, "stage.ppo.rewards={}", "stage.ppo.params.critic=policy"))
+    (tmp_path / "short.py").write_text("def short(rollout):\n    return -len(rollout.tokens)\n")
+    settings = f"stage.ppo.model={tmp_path}/neox", f'stage.ppo.rewards={{ "{tmp_path}/short.py:short" = 1 }}'
+    found = stages(planned(some("ppo", "dpo"), *settings))
     weights = 4 * sum(x.numel() for x in AutoModelForCausalLM.from_config(NEOX).parameters())
     head = 4 * 320 * 64  # of the language model; the critic has one number in its place
     assert found["ppo"].phase.weights == 2 * weights - head + 4 * 64
