@@ -28,7 +28,7 @@ from accord.model import Roles
 from accord.plan import Plan, StagePlan, plan
 from accord.plan.counting import Work
 from accord.plan.machines import Machine, bytes_of, named
-from accord.plan.shapes import Conditions, Shape, answers, learns, looks
+from accord.plan.shapes import Conditions, Shape, answers, compares, learns, looks
 from accord.recipe import Lora
 from accord.recipe_file import load
 
@@ -100,6 +100,14 @@ def test_other_architectures_read_padding_too():
         plain(batch.tokens)
     head = 2 * int(batch.train.sum()) * 64 * 320
     assert looks(Shape(NEOX), batch, ["logp"], PLAIN).work.float32 == trunk.get_total_flops() + head
+
+
+def test_a_kl_reads_the_heads_of_both_models():
+    """It holds the logits of both, their logarithms and their difference at once, where log-probs hold a chunk and its copy."""
+    batch = rows(4, 200)
+    kl, alone = compares(Shape(LLAMA), Shape(LLAMA), batch, PLAIN), looks(Shape(LLAMA), batch, ["logp"], PLAIN)
+    assert kl.work.float32 == 2 * alone.work.float32
+    assert kl.working > 5 * 4 * int(batch.train.sum()) * 320 > alone.working / 2
 
 
 @BOTH

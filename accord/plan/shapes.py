@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
-from accord.model import TRAINED, Output, Roles, checkpoint_layers, packs, skeleton
+from accord.model import TRAINED, Output, Roles, checkpoint_layers, packs, skeleton, token_kl
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
 from accord.sampler.draw import draw
@@ -141,6 +141,19 @@ def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditio
         return Pass(counter.work, working=counter.peak)
 
     return _at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
+
+
+def compares(shape: Shape, reference: Shape, batch: Batch, under: Conditions) -> Pass:
+    """The KL from a reference, taken to have as many layers."""
+
+    def count(model: PreTrainedModel) -> Pass:
+        other = without_memory(reference.made(model.config.num_hidden_layers), torch.float32)
+        counter = Counter(model, other)
+        with counter, torch.no_grad(), under.entered():
+            token_kl(model, other, batch)
+        return Pass(counter.work, working=counter.peak)
+
+    return _at_depth(shape, ("compares", reference.key, *_read(batch), under), count)
 
 
 def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) -> Pass:

@@ -12,7 +12,7 @@ from accord.data.packed import pack
 from accord.data.rows import Group, Row
 from accord.model import Output
 from accord.plan.counting import Work
-from accord.plan.shapes import Conditions, Pass, Shape, answers, learns, looks
+from accord.plan.shapes import Conditions, Pass, Shape, answers, compares, learns, looks
 from accord.recipe import Optim
 from accord.sampler.local import PREFILL, LocalSampler
 
@@ -67,6 +67,14 @@ class Sketch:
     def look(self, name: str, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float) -> None:
         """`times` batches like these, forward passes alone."""
         self.phases.append(replace(held, name=name, working=self._run(looks, models, batches, times).working))
+
+    def compare(self, held: Phase, shape: Shape, reference: Shape, batches: Sequence[Batch], times: float) -> None:
+        """The KL from a reference on `times` batches like these."""
+
+        def count(model: Shape, batch: Batch, _: Sequence[Output], under: Conditions) -> Pass:
+            return compares(model, reference, batch, under)
+
+        self.phases.append(replace(held, name="KL", working=self._run(count, [(shape, ())], batches, times).working))
 
     def answer(
         self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0,

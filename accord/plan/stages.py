@@ -227,7 +227,7 @@ def judged(
     for _, judge in judges:
         made.look("scores", holds, [(judge, ["score"])], [batch], times)
     if reference:
-        made.look("KL", holds, [(shape, ["logp"]), (reference, ["logp"])], [batch], times)
+        made.compare(holds, shape, reference, [batch], times)
 
 
 def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> None:
