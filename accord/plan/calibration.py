@@ -46,10 +46,8 @@ def here(engine: Engine) -> Machine:
     source = "measured while others kept it busy" if clock.busy else "measured"
     made = Machine(name, held, rates[0], rates[1], bandwidth, source, gpu=gpu, call=0.0, precision=engine.precision)
     made = replace(made, call=max(small[1] - made.seconds(small[0]), 0.0) / small[0].calls)
-    # More than 1 where tensors are smaller than caches, which are faster than the memory behind them.
-    return replace(
-        made, reached=replace(made, call=0.0).seconds(large[0]) / max(large[1] - made.call * large[0].calls, 1e-9)
-    )
+    computing = max(large[1] - made.call * large[0].calls, 1e-9)
+    return replace(made, reached=replace(made, call=0.0).seconds(large[0]) / computing)
 
 
 class Clock:
