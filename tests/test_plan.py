@@ -16,6 +16,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
@@ -27,7 +28,7 @@ from accord.outputs import Roles
 from accord.plan import Plan, StagePlan, plan
 from accord.plan.counting import Work
 from accord.plan.machines import Machine, bytes_of, named
-from accord.plan.shapes import Conditions, Shape, answers, learns, looks
+from accord.plan.shapes import Conditions, Shape, answers, compares, learns, looks
 from accord.recipe import Lora
 from accord.recipe_file import load
 
@@ -40,6 +41,10 @@ LLAMA = LlamaConfig(
 )  # fmt: skip
 GPT2 = GPT2Config(vocab_size=320, n_embd=64, n_layer=4, n_head=4, n_positions=256)
 GPT2.pad_token_id = 0
+NEOX = GPTNeoXConfig(  # an architecture whose tokens are not packed
+    vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+    max_position_embeddings=256, pad_token_id=0, bos_token_id=None, eos_token_id=1,
+)  # fmt: skip
 BOTH = pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
 
 
@@ -80,12 +85,32 @@ def test_operations_are_those_of_plain_transformers(config: PretrainedConfig):
 
 @BOTH
 def test_an_lm_head_reads_train_tokens_alone_and_again_backwards(config: PretrainedConfig):
-    """Logits twice forwards, then the gradients of hidden states and weights: four products of train tokens and vocabulary."""
+    """Logits twice forwards, then the gradients of hidden states and weights: four products of train tokens and vocabulary.
+
+    Behind the last layer's attention the other half of the tokens is spared, forwards and twice backwards."""
     batch = rows(2, 40)
     trunk = learns(Shape(config, scorer=True), batch, ["score"], PLAIN).work.float32 - 4 * 2 * 80 * 64
     policy = learns(Shape(config), batch, ["logp"], PLAIN).work.float32
     one = 2 * 64 * 320  # transformers' own head, which is let run at one token
-    assert policy - trunk == 4 * 2 * int(batch.train.sum()) * 64 * 320 + one
+    behind = 64 * 64 + (3 * 64 * 128 if config is LLAMA else 8 * 64 * 64)  # weights
+    assert policy - trunk == 4 * 2 * 40 * 64 * 320 + one - 3 * 2 * 40 * behind
+
+
+def test_other_architectures_read_padding_too():
+    batch = collate([[Row([5] * n, [False] * 8 + [True] * (n - 8))] for n in (16, 40)], 0)
+    plain = AutoModel.from_config(NEOX, attn_implementation="eager").eval()
+    with FlopCounterMode(display=False) as trunk, torch.no_grad():
+        plain(batch.tokens)
+    head = 2 * int(batch.train.sum()) * 64 * 320
+    assert looks(Shape(NEOX), batch, ["logp"], PLAIN).work.float32 == trunk.get_total_flops() + head
+
+
+def test_a_kl_reads_the_heads_of_both_models():
+    """It holds the logits of both, their logarithms and their difference at once, where log-probs hold a chunk and its copy."""
+    batch = rows(4, 200)
+    kl, alone = compares(Shape(LLAMA), Shape(LLAMA), batch, PLAIN), looks(Shape(LLAMA), batch, ["logp"], PLAIN)
+    assert kl.work.float32 == 2 * alone.work.float32
+    assert kl.working > 5 * 4 * int(batch.train.sum()) * 320 > alone.working / 2
 
 
 @BOTH
@@ -285,12 +310,12 @@ def test_models_of_earlier_stages_have_the_shape_of_what_they_grew_from(recipe: 
     of = {name: stage.phase for name, stage in found.items()}
     assert list(found) == ["sft", "reward", "ppo", "dpo", "best", "again", "evaluate"]
     for name, trained, frozen in (
-        ("sft", weights, weights),  # opened once more for its answers
+        ("sft", weights, 0),  # its answers are those of a model alone
         ("reward", weights + head, 0),
         ("ppo", 2 * weights + head, weights + 2 * (weights + head)),  # with a critic; a reference, two members
         ("dpo", weights, 0),
         ("best", 0, weights + 2 * (weights + head)),
-        ("again", weights, weights),
+        ("again", weights, 0),
         ("evaluate", 0, 3 * weights + 2 * (weights + head)),
     ):
         assert (of[name].weights, of[name].frozen, of[name].optimizer) == (trained, frozen, 2 * trained), name
@@ -307,6 +332,19 @@ def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path]
     assert ppo.weights == whole + low + low + 4 * 512  # policy and critic, which has a head
     assert ppo.optimizer == 2 * (2 * low + 4 * 512)
     assert ppo.frozen == 0  # the reference and two members are views of the policy; their adapters are not counted
+
+
+def test_a_recipe_with_an_architecture_that_is_not_packed(
+    some: Callable[[str, str], Path], tmp_path: Path, tokenizer: PreTrainedTokenizerFast, fresh: None
+):
+    AutoModelForCausalLM.from_config(NEOX).save_pretrained(tmp_path / "neox")
+    tokenizer.save_pretrained(tmp_path / "neox")
+    (tmp_path / "short.py").write_text("def short(rollout):\n    return -len(rollout.tokens)\n")
+    settings = f"stage.ppo.model={tmp_path}/neox", f'stage.ppo.rewards={{ "{tmp_path}/short.py:short" = 1 }}'
+    found = stages(planned(some("ppo", "dpo"), *settings))
+    weights = 4 * sum(x.numel() for x in AutoModelForCausalLM.from_config(NEOX).parameters())
+    head = 4 * 320 * 64  # of the language model; the critic has one number in its place
+    assert found["ppo"].phase.weights == 2 * weights - head + 4 * 64
 
 
 def test_a_model_from_scratch_is_planned_with_a_tokenizer_of_its_own(recipe: Path, tmp_path: Path, fresh: None):
@@ -375,7 +413,7 @@ def test_the_peak_is_that_of_a_run_within_15_percent(recipe: Path, tmp_path: Pat
         recipe.read_text().partition("[stage.reward]")[0].replace("sft.jsonl", f"{recipe.parent}/sft.jsonl")
     )
     run = [sys.executable, "-c", MEASURE, str(only), str(tmp_path / "run")]
-    say = [sys.executable, "-m", "accord", "plan", str(only), "--json"]
+    say = [sys.executable, "-m", "accord", "plan", str(only), "--machine", "cpu2", "--json"]
     ran, said = (
         subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT) for command in (run, say)
     )

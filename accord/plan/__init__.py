@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accord.engine import Engine
-from accord.plan.machines import Machine, here, resident
+from accord.plan.calibration import here, loaded
+from accord.plan.machines import Machine
 from accord.plan.reading import Reading, read
 from accord.plan.shapes import Conditions
 from accord.plan.sketch import Phase, Sketch
@@ -66,11 +68,11 @@ def plan(
     `varied` gives the recipe with more `key=value` on top; `memory` is what there is in place of the machine's, in bytes.
     """
     engine = Engine(recipe.compute if machine is None else Compute(threads=recipe.compute.threads))
-    measured = here(engine)  # which also loads whatever a run does
-    inspect(recipe)
-    engine.release()
-    base, found = resident(), machine or measured
+    gc.freeze()  # libraries, which every release of memory would look through again
+    found = machine or here(engine)
     found = replace(found, memory=memory or found.memory)
+    inspect(recipe)
+    base = loaded(engine)
     stages: list[StagePlan] = []
     advice: dict[str, dict[str, StagePlan]] = {}
     with tempfile.TemporaryDirectory() as folder:

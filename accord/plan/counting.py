@@ -7,15 +7,15 @@ So the code that will run is what is counted, not a formula beside it. Such a fa
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import PreTrainedModel
@@ -36,10 +36,13 @@ class Work:
     calls: float = 0.0  # operators that are started
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Work(
+            self.float32 + other.float32, self.bfloat16 + other.bfloat16, self.operands + other.operands,
+            self.moved + other.moved, self.calls + other.calls,
+        )  # fmt: skip
 
     def __mul__(self, times: float) -> Work:
-        return Work(*(value * times for value in astuple(self)))
+        return Work(*(value * times for value in vars(self).values()))
 
 
 def without_memory(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -68,8 +71,9 @@ class Counter(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:  # fmt: skip
+        args = numbered(args) if func is torch.ops.aten.index.Tensor else args
         out = func(*args, **(kwargs or {}))
-        given, made = ([x for x in tree_leaves(of) if isinstance(x, Tensor)] for of in ((args, kwargs), out))
+        given, made = list(tensors([*args, *(kwargs or {}).values()])), list(tensors([out]))
         for tensor in made:
             self._hold(tensor)
         self.work += work_of(func, args, kwargs or {}, out, given, made)
@@ -109,6 +113,25 @@ def work_of(
     if made[0].dtype == torch.bfloat16:
         return Work(bfloat16=operations, operands=bytes_, calls=1)
     return Work(float32=operations, operands=bytes_, calls=1)
+
+
+def numbered(args: Sequence[object]) -> tuple[object, ...]:
+    """The arguments of an indexing with masks as numbers: how many a mask picks a fake tensor would not tell."""
+    values, places = args
+    found: list[Tensor | None] = []
+    for place in cast(Sequence[Tensor | None], places):
+        masks = place is not None and place.dtype == torch.bool and not isinstance(place, FakeTensor)
+        found += place.nonzero(as_tuple=True) if place is not None and masks else [place]
+    return values, found
+
+
+def tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among the arguments or results of an operator, also those in lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors(value)
 
 
 def size_of(tensor: Tensor) -> int:

@@ -1,30 +1,14 @@
-"""Machines: a table of them, and this one, measured for a few seconds."""
+"""Machines by their names, and how long they take."""
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
-import torch
-
-from accord.data.batch import Row, collate
-from accord.engine import Engine
 from accord.errors import RecipeError
-from accord.objectives.likelihood import sft
-from accord.outputs import Roles
-from accord.plan.counting import Counter, Work
-from accord.recipe import Optim, Shape
-from accord.stages.pretrain import fresh_model
+from accord.plan.counting import Work
 
 GB, GIB, TERA = 1e9, 2**30, 1e12
-# Of models that this machine is measured by: in the first all time goes into starting operators, in the second little.
-SMALL = {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "vocab": 512}
-LARGE = {"layers": 2, "width": 512, "heads": 8, "feed_forward": 1408, "vocab": 4096}
 
 
 @dataclass(frozen=True)
@@ -92,60 +76,3 @@ def bytes_of(text: str, where: str) -> float:
     if not found:
         raise RecipeError(where, f"'{text}' is no amount of memory", "write it as 24GiB, or 80GB")
     return float(found[1]) * (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1)
-
-
-# --------------------------------------------------------------------------------------------------------- this machine
-
-
-def here(engine: Engine) -> Machine:
-    """This machine: rates of products and of sums, what an operator costs, and the share of that which updates come to."""
-    device, gpu = engine.device, engine.device.type == "cuda"
-    x, weight = (torch.randn(1024, 512, device=device) for _ in range(2))
-    pairs = [(x.to(kind), weight.to(kind)) for kind in (torch.float32, torch.bfloat16)]
-    rates = [2.0 * len(x) * weight.numel() / _seconds(partial(torch.mm, a, b.T)) for a, b in pairs]
-    a, b = (torch.randn(2**22, device=device) for _ in range(2))
-    bandwidth = 3 * 4 * a.numel() / _seconds(lambda: a + b)
-    held = torch.cuda.get_device_properties(device).total_memory if gpu else memory()
-    name = torch.cuda.get_device_name(device) if gpu else f"this machine, {os.cpu_count()} cores"
-    small, large = (_update(engine, Shape(**shape)) for shape in (SMALL, LARGE))
-    made = Machine(name, held, rates[0], rates[1], bandwidth, "measured", gpu=gpu, call=0.0, precision=engine.precision)
-    made = replace(made, call=max(small[1] - made.seconds(small[0]), 0.0) / small[0].calls)
-    reached = replace(made, call=0.0).seconds(large[0]) / max(large[1] - made.call * large[0].calls, 1e-9)
-    return replace(made, reached=min(reached, 1.0))
-
-
-def _update(engine: Engine, shape: Shape) -> tuple[Work, float]:
-    """The work of an update of a new model, and the seconds that it takes."""
-    roles = Roles(policy=fresh_model(shape).to(engine.device))  # pyright: ignore[reportArgumentType]
-    learner = engine.learner(roles, Optim())
-    batch = collate([[Row([1] * 64, [False] * 32 + [True] * 32)] for _ in range(16)], 0)
-    counter = Counter(roles)
-    with counter:
-        engine.update(learner, batch, sft, {})
-    return counter.work, _seconds(lambda: engine.update(learner, batch, sft, {}))
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    """Seconds of a run, on average over one second, so that what others do on the machine counts too."""
-    run()
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < 1:
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        count += 1
-    return (time.perf_counter() - began) / count
-
-
-def memory() -> float:
-    """Bytes of this machine, or of the container that this process is in."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    said = limit.read_text().strip() if limit.is_file() else "max"
-    return float(min(total, int(said)) if said.isdigit() else total)
-
-
-def resident() -> int:
-    """Bytes of memory that this process holds now; 0 where the system does not say."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.is_file() else 0

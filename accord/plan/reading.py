@@ -22,7 +22,7 @@ from accord.data.records import to_row
 from accord.data.rows import Group, Rows
 from accord.data.tokenizer import load_tokenizer
 from accord.model import context_of, load_config
-from accord.plan.machines import resident
+from accord.plan.calibration import resident
 from accord.recipe import AnyStage, Evaluate, Policy, Preference, Pretrain, Reward, Select, Sft
 from accord.run import RECORDS, write_text
 from accord.stages import policy, preference, reward, sft, with_files
@@ -46,7 +46,6 @@ class Reading:
 
 def read(context: Context) -> Reading:
     """Read as a run does, and leave what later stages read."""
-    context.engine.release()
     began, before = time.perf_counter(), resident()
     found = _read(context, with_files(context.run, context.run.recipe.stage[context.name]))
     seconds = time.perf_counter() - began

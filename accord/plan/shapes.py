@@ -1,12 +1,12 @@
 """What a model of some shape holds and computes: where it learns, where it is asked, where it answers.
 
-Layers are alike, so the model is counted with one layer and with two, and the rest follows.
+Layers but the first and the last are alike, so the model is counted with one and with two, and the rest follows.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from accord import attention, lora, norm
 from accord.data.batch import Batch
 from accord.model import TRAINED, checkpoint_layers, skeleton
-from accord.outputs import Output, Roles
+from accord.outputs import Output, Roles, packs, token_kl
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
 from accord.sampler.draw import draw
@@ -31,9 +31,8 @@ class Pass:
 
     work: Work
     kept: float = 0.0  # bytes that stay: what the backward pass needs, or keys and values
-    working: float = (
-        0.0  # bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment
-    )
+    # Bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment.
+    working: float = 0.0
 
     def beside(self, other: Pass) -> Pass:
         """Both models forwards, then both backwards."""
@@ -86,6 +85,16 @@ class Shape:
         return model
 
     @cached_property
+    def key(self) -> Hashable:
+        """What tells it from other shapes, but for the folder that it is read from."""
+        return self.config.to_json_string(), self.scorer, self.lora and self.lora.model_dump_json()
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether it reads tokens without padding."""
+        return packs(self.made(1))
+
+    @cached_property
     def weights(self) -> int:
         """Bytes of all weights."""
         return sum(map(size_of, self.made().parameters()))
@@ -96,7 +105,9 @@ class Shape:
         return sum(size_of(weight) for weight in self.made().parameters() if weight.requires_grad)
 
     def second(self, dtype: torch.dtype) -> int:
-        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`)."""
+        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`), of an architecture that it knows."""
+        if self.config.model_type not in attention.KNOWN:
+            return 0
         layers = [layer for layer in self.made().modules() if isinstance(layer, nn.Linear | Conv1D)]
         return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
 
@@ -118,7 +129,7 @@ def learns(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditi
             torch.as_tensor(total).backward()
         return Pass(counter.work, kept, counter.peak - kept)
 
-    return _at_depth(shape, count)
+    return _at_depth(shape, ("learns", *_read(batch), *outputs, under), count)
 
 
 def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
@@ -130,7 +141,20 @@ def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditio
             roles(batch, outputs)
         return Pass(counter.work, working=counter.peak)
 
-    return _at_depth(shape, count)
+    return _at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
+
+
+def compares(shape: Shape, reference: Shape, batch: Batch, under: Conditions) -> Pass:
+    """The KL from a reference, taken to have as many layers."""
+
+    def count(model: PreTrainedModel) -> Pass:
+        other = without_memory(reference.made(model.config.num_hidden_layers), torch.float32)
+        counter = Counter(model, other)
+        with counter, torch.no_grad(), under.entered():
+            token_kl(model, other, batch)
+        return Pass(counter.work, working=counter.peak)
+
+    return _at_depth(shape, ("compares", reference.key, *_read(batch), under), count)
 
 
 def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) -> Pass:
@@ -154,11 +178,26 @@ def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) ->
         kept = sum(size_of(x) for layer in layers for name in ("keys", "values") if (x := layer.get(name)) is not None)
         return Pass(counter.work, kept, counter.peak - kept)
 
-    return _at_depth(shape, count, under.dtype)
+    return _at_depth(shape, ("answers", rows, known, new, under), count, under.dtype)
 
 
-def _at_depth(shape: Shape, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32) -> Pass:
-    """What `count` comes to for all layers."""
-    one, two = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
-    more = shape.config.num_hidden_layers - 2
-    return Pass(two.work + (two.work + one.work * -1.0) * more, two.kept + (two.kept - one.kept) * more, two.working)
+def _read(batch: Batch) -> tuple[bytes, ...]:
+    """All of a batch that what a model computes depends on."""
+    return tuple(x.numpy().tobytes() for x in (batch.tokens, batch.attend, batch.train, batch.group))
+
+
+_COUNTED: dict[Hashable, Pass] = {}  # a recipe has the same model read the same batch many times
+
+
+def _at_depth(
+    shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32
+) -> Pass:
+    """What `count` comes to for all layers, counted once for each `what`."""
+    key = shape.key, what
+    if key not in _COUNTED:
+        # Below the first adapter nothing learns, and of the last layer not all is computed: both are in either count.
+        less, more = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
+        others = shape.config.num_hidden_layers - 2
+        work = more.work + (more.work + less.work * -1.0) * others
+        _COUNTED[key] = Pass(work, more.kept + (more.kept - less.kept) * others, more.working)
+    return _COUNTED[key]

@@ -12,7 +12,7 @@ from accord.data.packed import pack
 from accord.data.rows import Group, Row
 from accord.outputs import Output
 from accord.plan.counting import Work
-from accord.plan.shapes import Conditions, Pass, Shape, answers, learns, looks
+from accord.plan.shapes import Conditions, Pass, Shape, answers, compares, learns, looks
 from accord.recipe import Optim
 from accord.sampler.local import PREFILL, LocalSampler
 
@@ -68,18 +68,31 @@ class Sketch:
         """`times` batches like these, forward passes alone."""
         self.phases.append(replace(held, name=name, working=self._run(looks, models, batches, times).working))
 
+    def compare(self, held: Phase, shape: Shape, reference: Shape, batches: Sequence[Batch], times: float) -> None:
+        """The KL from a reference on `times` batches like these."""
+
+        def count(model: Shape, batch: Batch, _: Sequence[Output], under: Conditions) -> Pass:
+            return compares(model, reference, batch, under)
+
+        self.phases.append(replace(held, name="KL", working=self._run(count, [(shape, ())], batches, times).working))
+
     def answer(
-        self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0
-    ) -> None:
-        """`times` over: answers of `most` tokens, `each` so many to every one of some prompts of so many tokens."""
+        self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0,
+        precision: str = "",
+    ) -> None:  # fmt: skip
+        """`times` over: answers of `most` tokens, `each` so many to every one of some prompts of so many tokens.
+
+        `precision` is that of products where it is not the run's.
+        """
+        under = replace(self.under, precision=precision or self.under.precision)
         mine = math.ceil(len(prompts) * each / self.processes)
         rows, mean = min(LocalSampler.max_rows, mine), round(sum(prompts) / len(prompts))
         together = max(1, min(PREFILL // mean, rows // each))
-        first = answers(shape, together, 0, mean, self.under)
-        step = answers(shape, rows, mean + most // 2, 1, self.under)
+        first = answers(shape, together, 0, mean, under)
+        step = answers(shape, rows, mean + most // 2, 1, under)
         self.work += first.work * (mine / each / together * times) + step.work * (mine / rows * most * times)
         self.copy(shape.weights, times)
-        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(self.under.dtype)
+        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(under.dtype)
         self.phases.append(replace(held, name="rollout", cache=kept, working=max(first.working, step.working)))
 
     def optimize(self, trained: float, optim: Optim, times: float) -> None:
@@ -91,16 +104,13 @@ class Sketch:
         self.work += Work(moved=3 * size) * times
 
     def _run(self, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
-        """The largest pass, with the work of `times` batches added.
-
-        Counted at the largest and the smallest micro-batch, between which the others lie by their tokens.
-        """
+        """The largest pass, with the work of `times` batches added, which goes with their tokens."""
+        packed = models[0][0].packs
         micros = [batch.select(rows) for batch in batches for rows in batch.micro(self.budget, self.processes)]
-        sized = sorted(((pack(micro).tokens.numel(), micro) for micro in micros), key=lambda pair: pair[0])
-        (low, smallest), (high, largest) = sized[0], sized[-1]
-        least, most = (self._together(count, models, micro) for micro in (smallest, largest))
-        slope = (most.work + least.work * -1) * (1 / max(high - low, 1))
-        work = least.work * len(sized) + slope * (sum(size for size, _ in sized) - low * len(sized))
+        sizes = [(pack(micro).tokens if packed else micro.tokens).numel() for micro in micros]
+        largest = max(range(len(micros)), key=lambda i: sizes[i])
+        most = self._together(count, models, micros[largest])
+        work = replace(most.work * (sum(sizes) / sizes[largest]), calls=most.work.calls * len(micros))
         self.work += work * (times / len(batches) / self.processes)
         return most
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from itertools import cycle, islice
 
-from transformers import PretrainedConfig
-
-from accord import lora
 from accord.data.batch import Batch, minibatches, step_count
 from accord.data.chat import answer_start
 from accord.data.prepare import Asked
 from accord.data.rows import Group, Row
-from accord.data.tokenizer import load_tokenizer
 from accord.functions import is_reference
-from accord.model import load_config
 from accord.outputs import Output
-from accord.plan.reading import Reading, start_of
+from accord.plan.models import Models
+from accord.plan.reading import Reading
 from accord.plan.shapes import Shape
 from accord.plan.sketch import Model, Phase, Sketch, bare, holding, some
-from accord.recipe import Evaluate, Fitted, Lora, Policy, PpoParams, Preference, Pretrain, Reward, Rewards, Select, Sft
-from accord.stages.check_models import model_path
+from accord.recipe import Evaluate, Fitted, Policy, PpoParams, Preference, Pretrain, Reward, Select, Sft
 from accord.stages.fit import Context, Offline
 from accord.stages.policy import once, open_objective
 from accord.stages.preference import needs
@@ -32,50 +26,6 @@ from accord.stages.select import CHUNK
 
 HELD = 64  # groups that are looked at together
 ANSWERED = 8, 128  # an sft stage ends with so many answers of at most so many tokens
-
-
-@dataclass(frozen=True)
-class Models:
-    """The models that one stage names, by their shapes."""
-
-    context: Context
-
-    def shape(self, reference: str | None, *, scorer: bool = False, train: Lora | None = None) -> Shape:
-        """That of a model, without a name of the one that the stage starts from."""
-        stage = self.context.run.recipe.stage[self.context.name]
-        path = self.context.path(reference) if reference else start_of(self.context, stage)
-        return Shape(config_of(path, self.context.where), scorer, train)
-
-    def trunk(self, reference: str) -> str:
-        """The weights that a model's adapter stands on; the model itself where it has none."""
-        stages = self.context.run.recipe.stage
-        while reference.startswith("@") and getattr(stage := stages[reference[1:]], "lora", None):
-            reference = str(getattr(stage, "model", ""))
-        if reference.startswith("@"):
-            return reference
-        adapter = lora.find(model_path(reference), self.context.where)
-        return adapter.base if adapter else str(model_path(reference))
-
-    def shares(self, stage: Policy, reference: str) -> bool:
-        """Whether a model beside the policy is a view of its weights."""
-        return stage.lora is not None and self.trunk(reference) == self.trunk(stage.model)
-
-    def scorers(self, rewards: Rewards) -> list[tuple[str, Shape]]:
-        """Every member of the reward models among rewards, with the reference of its model."""
-        found: list[tuple[str, Shape]] = []
-        for name in [name for name in rewards if not is_reference(name)]:
-            stage = self.context.run.recipe.stage[name[1:]] if name.startswith("@") else None
-            count = stage.ensemble if isinstance(stage, Reward) else len(self.context.members(name))
-            found += [(name, self.shape(name, scorer=True))] * count
-        return found
-
-
-@cache
-def config_of(path: str, where: str) -> PretrainedConfig:
-    """A model's configuration, with a row of embeddings for every token."""
-    config = load_config(path, where)
-    config.vocab_size = max(config.vocab_size, len(load_tokenizer(path, where)))
-    return config
 
 
 def sketch(context: Context, reading: Reading, made: Sketch) -> None:
@@ -126,11 +76,11 @@ def evaluations(stage: Fitted, total: int) -> int:
 def likelihood(stage: Pretrain | Sft, models: Models, reading: Reading, made: Sketch) -> None:
     """A language model learns; that of an sft stage is opened once more and answers a few prompts."""
     shape = models.shape(stage.model, train=stage.lora if isinstance(stage, Sft) else None)
-    holds = fitted(stage, models, shape, "logp", reading.rows, reading.held, made)
+    fitted(stage, models, shape, "logp", reading.rows, reading.held, made)
     if isinstance(stage, Sft):
         count, most = ANSWERED
         prompts = [answer_start(group[0]) for group in (reading.held or reading.rows)[:count]]
-        made.answer(replace(holds, frozen=shape.weights), shape, prompts, most)
+        made.answer(Phase(frozen=shape.weights), shape, prompts, most, precision="float32")
 
 
 def reward(stage: Reward, models: Models, reading: Reading, made: Sketch) -> None:
@@ -229,7 +179,7 @@ def judged(
     for _, judge in judges:
         made.look("scores", holds, [(judge, ["reward"])], [batch], times)
     if reference:
-        made.look("KL", holds, [(shape, ["logp"]), (reference, ["logp"])], [batch], times)
+        made.compare(holds, shape, reference, [batch], times)
 
 
 def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> None:

@@ -26,6 +26,7 @@ def run(context: Context, stage: Sft) -> None:
     tokenizer = load_tokenizer(path, f"{context.where}.model")
     groups, held_groups = read(context, stage, tokenizer, path)
     fit_likelihood(context, stage, path, tokenizer, groups, held_groups)
+    context.engine.release()
     policy = context.engine.place(load_policy(context.folder.model, tokenizer, context.where))
     sampler = LocalSampler(policy, tokenizer, stop_ids(tokenizer, path))
     longest = limits_of(stage, path, context).max_tokens
