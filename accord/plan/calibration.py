@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from accord import norm
+from accord.attention import NAME
 from accord.data.batch import Row, collate
 from accord.engine import Engine
 from accord.objectives.likelihood import sft
@@ -92,7 +94,10 @@ def _update(engine: Engine, shape: Shape, clock: Clock) -> tuple[Work, float]:
 
 def _step(engine: Engine, shape: Shape) -> tuple[Callable[[], object], Counter]:
     """An update of a new model, and what counts its work."""
-    roles = Roles(policy=fresh_model(shape).to(engine.device))  # pyright: ignore[reportArgumentType]
+    model = fresh_model(shape)
+    model.set_attn_implementation(NAME)
+    norm.quicken(model)
+    roles = Roles(policy=model.to(engine.device))  # pyright: ignore[reportArgumentType]
     learner = engine.learner(roles, Optim())
     batch = collate([[Row([1] * 64, [False] * 32 + [True] * 32)] for _ in range(16)], 0)
     return partial(engine.update, learner, batch, sft, {}), Counter(roles)
