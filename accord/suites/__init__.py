@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
-from accord.data.records import Record
+from accord.data.records import Message, Meta, Record
 from accord.errors import RecipeError
+from accord.estimate import Estimate
 from accord.functions import is_reference, load_function, running
-from accord.score import Scorer, careful
+from accord.sampler import Rollout
+from accord.score import Score, Scorer, careful
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers to a suite's records, in their order, with what each scorer thought of them.
+
+    Answers of one cluster are not independent: standard errors are clustered by it.
+    """
+
+    rollouts: Sequence[Rollout]
+    scores: Mapping[str, Sequence[Score]]
+    clusters: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A choice among texts that is read off their likelihood. Without a prompt the options are whole texts."""
+
+    prompt: list[Message]
+    options: list[str]
+    meta: Meta = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """What a model says of a question's options: log-probability in nats and length in tokens of each."""
+
+    question: Question
+    logp: list[float]
+    tokens: list[int]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Prompts and what judges the answers to them. Each scorer is reported under its name."""
+    """Prompts and what judges the answers to them; questions that are answered by likelihood.
+
+    The mean of each scorer is reported under its name. `whole` adds numbers that are no mean over single answers, `grade`
+    those of the questions; a model that tells no likelihoods (a server, ready answers) has none of the latter.
+    """
 
     name: str
-    records: Sequence[Record]
-    scorers: dict[str, Scorer]
+    records: Sequence[Record] = ()
+    scorers: dict[str, Scorer] = field(default_factory=dict)
+    whole: Callable[[Answered], Mapping[str, Estimate]] | None = None
+    questions: Sequence[Question] = ()
+    grade: Callable[[Sequence[Likelihoods]], Mapping[str, Estimate]] | None = None
 
 
 Maker: TypeAlias = Callable[[Sequence[Record], Scorer | None], Suite]
