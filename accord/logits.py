@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CHUNK = 2**23  # logits at once: 32 MB in float32, as much as an allocator hands out again instead of giving it back
+CHUNK = 2**21  # logits at once: 8 MB in float32, which a processor's cache holds from one pass over them to the next
+FEWEST = 128  # rows at once all the same: a product of fewer waits for the weights of the head
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,18 @@ class Head:
     @property
     def rows(self) -> int:
         """How many rows of logits are held at once."""
-        return max(1, CHUNK // len(self.weight))
+        return max(FEWEST, CHUNK // len(self.weight))
+
+    def held(self, hidden: Tensor, rows: int) -> Tensor:
+        """Room for so many rows of logits, in float32 at least. New memory for every chunk costs more than what is computed
+        in it."""
+        kind = torch.promote_types(hidden.dtype, torch.float32)
+        return hidden.new_empty(min(rows, len(hidden)), len(self.weight), dtype=kind)
 
     def chunks(self, hidden: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """So many rows after the other: where they are, and their logits, [rows, V], at least float32, which are the
-        caller's until the next ones."""
-        kind = torch.promote_types(hidden.dtype, torch.float32)
-        held = hidden.new_empty(min(rows, len(hidden)), len(self.weight), dtype=kind)
+        """So many rows after the other: where they are, and their logits, [rows, V], which are the caller's until the next
+        ones."""
+        held = self.held(hidden, rows)
         for start in range(0, len(hidden), rows):
             part = slice(start, min(start + rows, len(hidden)))
             logits = held[: part.stop - start].copy_(nn.functional.linear(hidden[part], self.weight, self.bias))
@@ -96,10 +102,11 @@ class _TokenOutputs(torch.autograd.Function):
         logp, entropy, norm, likeliest = (
             hidden.new_empty(len(hidden), dtype=torch.promote_types(precision, torch.float32)) for _ in range(4)
         )
+        room = head.held(low, head.rows)
         for part, z in head.chunks(low, head.rows):
             top, aim = z.amax(1), z.gather(1, targets[part, None])[:, 0]
             z -= top[:, None]
-            p = z.exp()
+            p = torch.exp(z, out=room[: len(z)])
             total = p.sum(1)
             norm[part] = total.log() + top
             entropy[part] = total.log() - p.mul_(z).sum(1) / total
@@ -122,8 +129,10 @@ class _TokenOutputs(torch.autograd.Function):
         if head.bias is not None and ctx.needs_input_grad[2]:
             of_bias = torch.zeros_like(head.bias, dtype=ctx.kinds[1])
         of_logp = torch.zeros_like(norm) if of_logp is None else of_logp
+        room = head.held(low, head.rows) if of_entropy is not None else None
         for part, z in head.chunks(low, head.rows):
-            slope = z.sub_(norm[part, None]).exp()  # p
+            z -= norm[part, None]
+            slope = z.exp_() if room is None else torch.exp(z, out=room[: len(z)])  # p
             if of_entropy is not None:
                 slope *= z.add_(entropy[part, None]).mul_(-of_entropy[part, None]).sub_(of_logp[part, None])
             else:
