@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 CHUNK = 2**21  # logits at once: 8 MB in float32, which a processor's cache holds from one pass over them to the next
 FEWEST = 128  # rows at once all the same: a product of fewer waits for the weights of the head
+SLOPES = 2**23  # of so many at once a gradient of the weights is made: adding one up costs as much as a pass over all of them
 
 
 @dataclass(frozen=True)
@@ -124,27 +125,35 @@ class _TokenOutputs(torch.autograd.Function):
         of_logp, of_entropy, _ = gradients
         head: Head = ctx.head
         of_hidden, of_weight, of_bias = torch.empty_like(low), None, None
-        if ctx.needs_input_grad[1]:
-            of_weight = torch.zeros_like(head.weight, dtype=ctx.kinds[1])
-        if head.bias is not None and ctx.needs_input_grad[2]:
-            of_bias = torch.zeros_like(head.bias, dtype=ctx.kinds[1])
         of_logp = torch.zeros_like(norm) if of_logp is None else of_logp
         room = head.held(low, head.rows) if of_entropy is not None else None
-        for part, z in head.chunks(low, head.rows):
-            z -= norm[part, None]
-            slope = z.exp_() if room is None else torch.exp(z, out=room[: len(z)])  # p
-            if of_entropy is not None:
-                slope *= z.add_(entropy[part, None]).mul_(-of_entropy[part, None]).sub_(of_logp[part, None])
-            else:
-                slope *= -of_logp[part, None]
-            slope.scatter_add_(1, targets[part, None], of_logp[part, None])
-            step = (slope.div_(head.temperature) if head.temperature != 1.0 else slope).to(low.dtype)
-            torch.mm(step, head.weight, out=of_hidden[part])
-            if of_weight is not None:
-                of_weight += step.T @ low[part]
-            if of_bias is not None:
-                of_bias += step.sum(0)
+        most = max(head.rows, SLOPES // len(head.weight))
+        slopes = low.new_empty(min(most, len(low)), len(head.weight))
+        for start in range(0, len(low), most):
+            whole = slice(start, min(start + most, len(low)))
+            step, y, n, up = slopes[: whole.stop - start], targets[whole, None], norm[whole, None], of_logp[whole, None]
+            for part, z in head.chunks(low[whole], head.rows):
+                z -= n[part]
+                slope = z.exp_() if room is None else torch.exp(z, out=room[: len(z)])  # p
+                if of_entropy is not None:
+                    slope *= z.add_(entropy[whole, None][part]).mul_(-of_entropy[whole, None][part]).sub_(up[part])
+                else:
+                    slope *= -up[part]
+                slope.scatter_add_(1, y[part], up[part])
+                step[part] = slope.div_(head.temperature) if head.temperature != 1.0 else slope
+            torch.mm(step, head.weight, out=of_hidden[whole])
+            if ctx.needs_input_grad[1]:
+                of_weight = _added(of_weight, step.T @ low[whole], ctx.kinds[1])
+            if head.bias is not None and ctx.needs_input_grad[2]:
+                of_bias = _added(of_bias, step.sum(0), ctx.kinds[1])
+        if not len(low) and ctx.needs_input_grad[1]:
+            of_weight = torch.zeros_like(head.weight, dtype=ctx.kinds[1])  # data-parallel wrappers wait for every weight
         return of_hidden.to(ctx.kinds[0]), of_weight, of_bias, None, None, None
+
+
+def _added(total: Tensor | None, part: Tensor, kind: torch.dtype) -> Tensor:
+    """A sum with one part more."""
+    return part.to(kind) if total is None else total.add_(part)
 
 
 def _weights(head: nn.Module) -> tuple[Tensor, Tensor | None]:
