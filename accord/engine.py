@@ -98,6 +98,7 @@ class Engine:
         # with ragged rows hundreds of megabytes.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
             os.environ.setdefault(cache, "64")
+        _keep_memory()
         device = _device(compute.device)
         threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))
         self.precision = _precision(compute.precision, device)
@@ -136,9 +137,7 @@ class Engine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if sys.platform == "linux":
-            with suppress(AttributeError):  # a C library without it
-                ctypes.CDLL(None).malloc_trim(0)
+        _of_c_library("malloc_trim", 0)
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -420,6 +419,21 @@ def _optimizer(groups: list[dict[str, object]], optim: Optim) -> torch.optim.Opt
 def process_count(compute: Compute) -> int:
     """How many processes a run starts by itself."""
     return compute.processes if _device(compute.device) == "cpu" else 1
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what is freed for what is asked for next, until `release`: a page that comes from the system
+    anew costs several passes over it, and updates ask for the same memory again and again."""
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    _of_c_library("mallopt", trim_threshold, -1)
+    _of_c_library("mallopt", mmap_threshold, 32 << 20)  # the most that it takes
+
+
+def _of_c_library(name: str, *given: int) -> None:
+    """Call a function of the C library, where it has one of that name."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None)[name](*given)
 
 
 def _device(name: str) -> str:
