@@ -36,7 +36,7 @@ from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
 from accord.model import checkpoint_layers, score_head
 from accord.objectives import Objective
-from accord.outputs import Output, Outputs, Roles, token_kl
+from accord.outputs import Output, Outputs, Roles, packs, token_kl
 from accord.recipe import Compute, Decoding, Optim
 from accord.run import write_folder
 from accord.sampler import PLAIN, Ask, Rollout, Sampler
@@ -200,7 +200,7 @@ class Engine:
         """
         batch, objective, prefix = part.batch, part.objective, f"{part.name}/" if part.name else ""
         counts = {unit: max(count, 1) for unit, count in batch.counts().items()}  # nothing to train on: loss 0
-        micros = batch.micro(learner.micro_tokens, processes.count())
+        micros = batch.micro(learner.micro_tokens, processes.count(), packed=_packed(learner.roles))
         mine = _deal(micros, processes.count())[processes.index()]
         for i, (rows, weight) in enumerate(mine):
             last = exchange and i == len(mine) - 1
@@ -258,7 +258,8 @@ class Engine:
                 return roles(micro, tuple(names))
 
         wide = score_head(roles.scorer).in_features if roles.scorer is not None and "feature" in names else 0
-        return Outputs(self._map(batch, names, of, micro_tokens, widths={"feature": wide, "reward": 1}))
+        widths = {"feature": wide, "reward": 1}
+        return Outputs(self._map(batch, names, of, micro_tokens, packed=_packed(roles), widths=widths))
 
     @torch.no_grad()
     def kl(self, model: PreTrainedModel, reference: PreTrainedModel, batch: Batch, *, micro_tokens: int) -> Tensor:
@@ -268,7 +269,8 @@ class Engine:
             with self.autocast():
                 return {"kl": token_kl(model, reference, micro)}
 
-        return self._map(batch, ["kl"], of, micro_tokens, widths={})["kl"]
+        packed = packs(model) and packs(reference)
+        return self._map(batch, ["kl"], of, micro_tokens, packed=packed, widths={})["kl"]
 
     @torch.no_grad()
     def evaluate(
@@ -285,7 +287,7 @@ class Engine:
         every = [batch.counts() for batch in batches]
         seen = {unit: sum(counts[unit] for counts in every) for unit in every[0]}
         for batch in batches:
-            for rows in self._share(batch.micro(micro_tokens, processes.count())):
+            for rows in self._share(batch.micro(micro_tokens, processes.count(), packed=_packed(roles))):
                 micro = batch.select(rows).to(self.device)
                 with self.autocast():
                     loss = objective(Outputs(roles(micro, tuple(objective.outputs))), micro, **params)
@@ -298,12 +300,12 @@ class Engine:
 
     def _map(
         self, batch: Batch, names: Sequence[str], function: Callable[[Batch], dict[str, Tensor]], micro_tokens: int, *,
-        widths: dict[str, int],
+        packed: bool, widths: dict[str, int],
     ) -> dict[str, Tensor]:  # fmt: skip
         """Apply `function` to micro-batches and put the rows back in order, padded with 0 to the batch's width, or to that
         in `widths`."""
         whole = {name: torch.zeros(len(batch), widths.get(name, batch.tokens.shape[1])) for name in names}
-        for rows in self._share(batch.micro(micro_tokens, processes.count())):
+        for rows in self._share(batch.micro(micro_tokens, processes.count(), packed=packed)):
             with enough_memory("micro_tokens", micro_tokens):
                 found = function(batch.select(rows).to(self.device))
             for name, values in found.items():
@@ -419,6 +421,11 @@ def _optimizer(groups: list[dict[str, object]], optim: Optim) -> torch.optim.Opt
 def process_count(compute: Compute) -> int:
     """How many processes a run starts by itself."""
     return compute.processes if _device(compute.device) == "cpu" else 1
+
+
+def _packed(roles: Roles) -> bool:
+    """Whether all of them read tokens without padding."""
+    return all(packs(cast(PreTrainedModel, model)) for model in roles.children())
 
 
 def _keep_memory() -> None:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 CHUNK = 2**21  # logits at once: 8 MB in float32, which a processor's cache holds from one pass over them to the next
 FEWEST = 128  # rows at once all the same: a product of fewer waits for the weights of the head
-SLOPES = 2**23  # of so many at once a gradient of the weights is made: adding one up costs as much as a pass over all of them
+SLOPES = (
+    2**23
+)  # of so many at once a gradient of the weights is made: adding one up costs as much as a pass over all of them
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class _TokenOutputs(torch.autograd.Function):
             if head.bias is not None and ctx.needs_input_grad[2]:
                 of_bias = _added(of_bias, step.sum(0), ctx.kinds[1])
         if not len(low) and ctx.needs_input_grad[1]:
-            of_weight = torch.zeros_like(head.weight, dtype=ctx.kinds[1])  # data-parallel wrappers wait for every weight
+            of_weight = torch.zeros_like(
+                head.weight, dtype=ctx.kinds[1]
+            )  # data-parallel wrappers wait for every weight
         return of_hidden.to(ctx.kinds[0]), of_weight, of_bias, None, None, None
 
 

@@ -77,8 +77,8 @@ class Batch:
         tokens, attend, train = (x[index, :width] for x in (self.tokens, self.attend, self.train))
         return replace(self, tokens=tokens, attend=attend, train=train, group=self.group[index], extra=extra)
 
-    def micro(self, budget: int, parts: int = 1) -> list[Tensor]:
-        """Row indices of micro-batches of at most `budget` tokens, padding included: whole groups, longest first.
+    def micro(self, budget: int, parts: int = 1, *, packed: bool = False) -> list[Tensor]:
+        """Row indices of micro-batches of at most `budget` tokens, with padding unless `packed`: whole groups, longest first.
 
         Their number is a multiple of `parts` where that can be, and they hold about the same number of tokens, so that
         `parts` processes are done together. A group longer than the budget has a micro-batch of its own, a loose one several.
@@ -89,7 +89,7 @@ class Batch:
             members.setdefault(group, []).append(row)
 
         def size(rows: list[int]) -> int:
-            return len(rows) * max(length[row] for row in rows)
+            return sum(length[row] for row in rows) if packed else len(rows) * max(length[row] for row in rows)
 
         found = [part for rows in members.values() for part in (_parted(rows, size, budget) if self.loose else [rows])]
         groups = sorted(found, key=lambda rows: -max(length[row] for row in rows))

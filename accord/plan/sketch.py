@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from torch import Tensor
+
 from accord.data.batch import Batch, collate, order
 from accord.data.packed import pack
 from accord.data.rows import Group, Row
@@ -59,7 +61,7 @@ class Sketch:
         """`times` updates on batches like these; `later` says that gradients are there before."""
         passes = self._run(learns, models, batches, times)
         phase = replace(held, name="update", activations=passes.kept, working=passes.working)
-        if not later and max(len(batch.micro(self.budget, self.processes)) for batch in batches) <= self.processes:
+        if not later and max(len(self._micros(models, batch)) for batch in batches) <= self.processes:
             early = passes.kept + passes.working > held.gradients  # they come while activations go
             phase = replace(phase, gradients=0.0) if early else replace(phase, activations=0.0, working=0.0)
         self.phases.append(phase)
@@ -106,13 +108,16 @@ class Sketch:
     def _run(self, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
         """The largest pass, with the work of `times` batches added, which goes with their tokens."""
         packed = models[0][0].packs
-        micros = [batch.select(rows) for batch in batches for rows in batch.micro(self.budget, self.processes)]
+        micros = [batch.select(rows) for batch in batches for rows in self._micros(models, batch)]
         sizes = [(pack(micro).tokens if packed else micro.tokens).numel() for micro in micros]
         largest = max(range(len(micros)), key=lambda i: sizes[i])
         most = self._together(count, models, micros[largest])
         work = replace(most.work * (sum(sizes) / sizes[largest]), calls=most.work.calls * len(micros))
         self.work += work * (times / len(batches) / self.processes)
         return most
+
+    def _micros(self, models: Sequence[Model], batch: Batch) -> list[Tensor]:
+        return batch.micro(self.budget, self.processes, packed=all(shape.packs for shape, _ in models))
 
     def _together(self, count: Count, models: Sequence[Model], micro: Batch) -> Pass:
         first, *others = [count(shape, micro, outputs, self.under) for shape, outputs in models]

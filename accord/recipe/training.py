@@ -74,7 +74,8 @@ class Optim(Section):
     eps: float = Field(default=1e-8, gt=0)
     """Adam's epsilon; the original PPO code uses 1e-5."""
     micro_tokens: Positive = 4096
-    """Token budget of one forward and backward pass, padding included. Changes memory and speed, never the gradient."""
+    """Token budget of one forward and backward pass, with padding where a model reads it. Changes memory and speed, never the
+    gradient."""
     checkpointing: bool = False
     """Keep the input of every layer alone and compute the layer again in the backward pass: less memory, about a third
     slower."""
