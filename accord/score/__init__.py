@@ -22,6 +22,7 @@ class Score:
     value: float
     parts: dict[str, float] = field(default_factory=dict)
     why: str = ""
+    details: dict[str, object] = field(default_factory=dict)
 
 
 UNSURE = ("spread", "outside")  # parts of a reward model's score
