@@ -1,7 +1,7 @@
 """Instructions whose compliance can be checked by a program: the 25 kinds of IFEval, strict and loose.
 
-Zhou et al. 2023, Instruction-Following Evaluation for Large Language Models (https://arxiv.org/abs/2311.07911). Names, arguments
-and verdicts are those of the published checker, also where it could be stricter.
+Zhou et al. 2023, Instruction-Following Evaluation for Large Language Models (https://arxiv.org/abs/2311.07911). Names,
+arguments and verdicts are those of the published checker, also where it could be stricter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from typing import cast
 
+from accord.data.language import CODES
 from accord.data.records import Meta
 from accord.errors import DataError
 from accord.sampler import Rollout
@@ -75,7 +76,9 @@ def asked(meta: Meta, where: str) -> tuple[list[str], list[Kwargs]]:
     """The instructions that a prompt carries, `instruction_id_list` and `kwargs`; both empty where it carries none."""
     ids, given = meta.get("instruction_id_list", []), meta.get("kwargs", [])
     if not isinstance(ids, list) or not isinstance(given, list) or len(ids) != len(given):
-        raise DataError(where, "instruction_id_list and kwargs are not two lists of one length", "give each id its kwargs")
+        raise DataError(
+            where, "instruction_id_list and kwargs are not two lists of one length", "give each id its kwargs"
+        )
     pairs = zip(cast(list[object], ids), cast(list[object], given), strict=True)
     kwargs = [checked(kind, kw, where) for kind, kw in pairs]
     return cast(list[str], ids), kwargs
@@ -83,30 +86,36 @@ def asked(meta: Meta, where: str) -> tuple[list[str], list[Kwargs]]:
 
 def checked(kind: object, kwargs: object, where: str) -> Kwargs:
     """The arguments of an instruction without those that are null; DataError unless they are what its kind takes."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(where, f"{kind!r} is no kind of instruction", f"known: {', '.join(KINDS)}")
     given = {} if kwargs is None else kwargs
     if not isinstance(given, dict):
         raise DataError(where, f"the kwargs of {kind} are no table", "give {} where the kind takes none")
     held = {name: value for name, value in cast(dict[str, object], given).items() if value is not None}
-    wanted = {name: p.annotation for name, p in inspect.signature(KINDS[cast(str, kind)]).parameters.items()}
-    wanted.pop("text")
-    wrong = [name for name in {**wanted, **held} if name not in wanted or not _is(held.get(name), wanted[name])]
+    takes = TAKES[kind]
+    wrong = [name for name in {**takes, **held} if name not in takes or not ALLOWED[takes[name]][1](held.get(name))]
     if wrong:
-        takes = ", ".join(f"{name} ({TYPES[of][0]})" for name, of in wanted.items()) or "no arguments"
-        raise DataError(where, f"the kwargs of {kind} do not fit: {', '.join(wrong)}", f"it takes {takes}")
+        said = ", ".join(f"{name} ({ALLOWED[of][0]})" for name, of in takes.items()) or "no arguments"
+        raise DataError(where, f"the kwargs of {kind} do not fit: {', '.join(wrong)}", f"it takes {said}")
     return held
 
 
-TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
-    "str": ("a text", str),
-    "int": ("a number", (int, float)),
-    "list[str]": ("a list of texts", list),
+def _parameters(check: Callable[..., bool]) -> dict[str, str]:
+    found = inspect.signature(check).parameters.values()
+    return {parameter.name: cast(str, parameter.annotation) for parameter in found if parameter.name != "text"}
+
+
+TAKES = {kind: _parameters(check) for kind, check in KINDS.items()}  # the type of each argument, as it is written
+ALLOWED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "int": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    "list[str]": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(one, str) for one in cast(list[object], value)),
+    ),
+    "Relation": ('"at least" or "less than"', lambda value: value in ("at least", "less than")),
+    "Code": (f"one of {', '.join(CODES)}", lambda value: isinstance(value, str) and value in CODES),
 }
-
-
-def _is(value: object, annotation: str) -> bool:
-    return isinstance(value, TYPES[annotation][1]) and not isinstance(value, bool)
 
 
 def instructions(rollout: Rollout) -> Score:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from accord.errors import DataError
+from typing import Literal, TypeAlias
+
+Relation: TypeAlias = Literal["at least", "less than"]
 
 
-def enough(found: float, relation: str, wanted: float) -> bool:
-    """Whether `found` is "at least" or "less than" what is `wanted`."""
-    if relation not in ("at least", "less than"):
-        raise DataError("relation", f"{relation!r} is no relation", 'allowed: "at least", "less than"')
+def enough(found: float, relation: Relation, wanted: float) -> bool:
+    """Whether there are "at least" as many as `wanted`, or "less than" that."""
     return found >= wanted if relation == "at least" else found < wanted

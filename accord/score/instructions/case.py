@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
 from accord.data.language import CODES, language
-from accord.errors import DataError
-from accord.score.instructions.amount import enough
+from accord.score.instructions.amount import Relation, enough
+
+Code: TypeAlias = str  # a key of CODES
 
 # What NLTK's word tokeniser parts from words, whichever side it is on; of brackets, quotes and marks no count depends.
-APART = re.compile(r"[«»“”‘’„`;@#$%&*?!<>()\[\]{}\"\u2012-\u2015]|--|\.\.+|[:,](?!\d)")
+APART = re.compile(r"[«»“”\u2018\u2019„`;@#$%&*?!<>()\[\]{}\"\u2012-\u2015]|--|\.\.+|[:,](?!\d)")
 QUOTE = re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)|'(?=\s|$)", re.IGNORECASE)
-CLITIC = re.compile(r"(?<=[^'\s])('S|'M|'D|'LL|'RE|'VE|N'T)(?=\s|$)")
+CLITIC = re.compile(r"(?<=[^'\s])('s|'m|'d|'ll|'re|'ve|n't)(?=\s|$)", re.IGNORECASE)
 JOINED = re.compile(r"\b(CAN)(NOT)\b|\b(GIM)(ME)\b|\b(GON)(NA)\b|\b(GOT)(TA)\b|\b(LEM)(ME)\b|\b(WAN)(NA)(?=\s|$)")
 
 
-def response_language(text: str, *, language: str) -> bool:
+def response_language(text: str, *, language: Code) -> bool:
     """The answer is in the language of this ISO 639-1 code; an answer without letters is in any."""
-    code = language.partition("-")[0]
-    if code not in CODES:
-        raise DataError("language", f"{language!r} is not known", f"known: {', '.join(CODES)}")
-    return not _letters(text) or spoken(text) == CODES[code]
+    return not any(map(str.isalpha, text)) or spoken(text) == CODES[language]
 
 
 def english_capital(text: str) -> bool:
@@ -33,7 +32,7 @@ def english_lowercase(text: str) -> bool:
     return text.islower() and _english(text)
 
 
-def capital_word_frequency(text: str, *, capital_relation: str, capital_frequency: int) -> bool:
+def capital_word_frequency(text: str, *, capital_relation: Relation, capital_frequency: int) -> bool:
     """Words in capitals, as NLTK's tokeniser parts words: `WELL-KNOWN` is one, `DON'T` is two."""
     return enough(capital_words(text), capital_relation, capital_frequency)
 
@@ -53,9 +52,5 @@ def spoken(text: str) -> str:
 
 
 def _english(text: str) -> bool:
-    """English, or too short to tell."""
+    """English, or without words to tell by: names, a title."""
     return spoken(text) in ("English", "unclear")
-
-
-def _letters(text: str) -> bool:
-    return any(letter.isalpha() for letter in text)

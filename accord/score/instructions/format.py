@@ -26,7 +26,7 @@ def title(text: str) -> bool:
 
 
 def number_highlighted_sections(text: str, *, num_highlights: int) -> bool:
-    """At least so many `*highlights*`; as in IFEval `**a bold one**` counts where a search for either kind finds it."""
+    """At least so many `*highlights*` or `**bold ones**`, none of them over more than a line."""
     single = [found.strip("*") for found in re.findall(r"\*[^\n*]*\*", text)]
     double = [found[2:-2] for found in re.findall(r"\*\*[^\n*]*\*\*", text)]
     return sum(bool(found.strip()) for found in single + double) >= num_highlights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from accord.score.instructions.amount import enough
+from accord.score.instructions.amount import Relation, enough
 
 
 def existence(text: str, *, keywords: list[str]) -> bool:
@@ -12,7 +12,7 @@ def existence(text: str, *, keywords: list[str]) -> bool:
     return all(_times(keyword.strip(), text) for keyword in keywords)
 
 
-def frequency(text: str, *, keyword: str, relation: str, frequency: int) -> bool:
+def frequency(text: str, *, keyword: str, relation: Relation, frequency: int) -> bool:
     """The keyword is there `relation` ("at least" or "less than") `frequency` times, also as a part of words."""
     return enough(_times(keyword.strip(), text), relation, frequency)
 
@@ -22,7 +22,7 @@ def forbidden_words(text: str, *, forbidden_words: list[str]) -> bool:
     return not any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in forbidden_words)
 
 
-def letter_frequency(text: str, *, letter: str, let_relation: str, let_frequency: int) -> bool:
+def letter_frequency(text: str, *, letter: str, let_relation: Relation, let_frequency: int) -> bool:
     """The letter, or any other character, is there `let_relation` `let_frequency` times."""
     return enough(text.lower().count(letter.strip().lower()), let_relation, let_frequency)
 

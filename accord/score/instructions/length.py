@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from accord.score.instructions.amount import enough
+from accord.score.instructions.amount import Relation, enough
 from accord.score.instructions.sentences import sentences
 
 
-def number_words(text: str, *, relation: str, num_words: int) -> bool:
+def number_words(text: str, *, relation: Relation, num_words: int) -> bool:
     """Words are runs of letters, digits and underscores: `don't` is two."""
     return enough(len(re.findall(r"\w+", text)), relation, num_words)
 
 
-def number_sentences(text: str, *, relation: str, num_sentences: int) -> bool:
+def number_sentences(text: str, *, relation: Relation, num_sentences: int) -> bool:
     """Sentences as Punkt counts them."""
     return enough(len(sentences(text)), relation, num_sentences)
 

@@ -4,6 +4,8 @@ Sentences follow Punkt (Kiss & Strunk 2006, https://aclanthology.org/J06-4003): 
 it ends the sentence. What Punkt learned from newspapers is here a short table. As there, `e.g.` and `etc.` are none.
 """
 
+# ruff: noqa: SIM905  (tables of words)
+
 from __future__ import annotations
 
 import re
@@ -22,7 +24,9 @@ STARTERS = frozenset(
     "yet similarly nor i what why how where who then let is are was did does do can could would should".split()
 )
 # Words that it does not part from a number before them, wherever it met them: "6. Business", "3. Who".
-ORDINAL = frozenset("business commodities corrections credit dividend financing international letters review who".split())
+ORDINAL = frozenset(
+    "business commodities corrections credit dividend financing international letters review who".split()
+)
 CLOSING = r"[)\";}\]*:@'({\[!?]"  # characters that a word ends at
 MARK = re.compile(rf"[.?!](?={CLOSING}|\s+\S)")  # what may end a sentence
 TOKEN = re.compile(
