@@ -1,9 +1,10 @@
-"""Functions of the user's own by reference, `"file.py:fn"`: data, rewards and objectives without a registry."""
+"""Functions by reference, `"file.py:fn"` or a built-in one: data, rewards and objectives without a registry."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import importlib.util
 import sys
 import traceback
@@ -15,16 +16,19 @@ from typing import cast
 
 from accord.errors import AccordError, DataError, RecipeError, out_of_memory
 
+# Scorers of our own that a recipe calls as it calls those in files: its name -> the module that holds the function.
+BUILT_IN = {"accord:instructions": "accord.score.instructions"}
+
 
 def is_reference(text: str) -> bool:
-    """Whether a string of the recipe means a function in a file."""
-    return ".py:" in text
+    """Whether a string of the recipe means a function: one in a file, or a built-in one."""
+    return ".py:" in text or text in BUILT_IN
 
 
 def load_function(reference: str, where: str) -> Callable[..., object]:
     """The function that `file.py:fn` names; `where` is the key of the recipe that names it."""
     path, name = _split(reference)
-    module = _module(path, where)
+    module = importlib.import_module(BUILT_IN[reference]) if reference in BUILT_IN else _module(path, where)
     found = cast(object, getattr(module, name, None)) if name else None
     if found is None:
         raise RecipeError(where, *_no_such_function(module, path, name))
@@ -37,8 +41,9 @@ def load_function(reference: str, where: str) -> Callable[..., object]:
 def source_of(reference: str) -> str:
     """Text of the file behind `file.py:fn`, for fingerprints."""
     path, _ = _split(reference)
+    parts = sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
     try:
-        return path.read_text(encoding="utf-8")
+        return "".join(part.read_text(encoding="utf-8") for part in parts)
     except OSError:
         raise RecipeError(reference, *_no_such_file(path)) from None
 
@@ -65,6 +70,8 @@ def told(error: BaseException, path: Path) -> str:
 
 def _split(reference: str) -> tuple[Path, str]:
     path, _, name = reference.rpartition(":")
+    if reference in BUILT_IN:
+        return Path(str(importlib.import_module(BUILT_IN[reference]).__file__)), name
     return Path(path).expanduser().resolve(), name
 
 

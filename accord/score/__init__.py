@@ -17,11 +17,15 @@ from accord.sampler import Rollout
 
 @dataclass(frozen=True)
 class Score:
-    """What was thought of a rollout. `value` NaN means not scored: left out of means and updates, and counted."""
+    """What was thought of a rollout. `value` NaN means not scored: left out of means and updates, and counted.
+
+    `details` is what an evaluation writes into the answer's row beside the scores, each under its own key.
+    """
 
     value: float
     parts: dict[str, float] = field(default_factory=dict)
     why: str = ""
+    details: dict[str, object] = field(default_factory=dict)
 
 
 UNSURE = ("spread", "outside")  # parts of a reward model's score
@@ -105,6 +109,6 @@ def combine(rewards: Rewards, open_model: Callable[[str, RewardTerm], Scorer], w
 
 def part_name(name: str) -> str:
     """`@reward` -> `reward`, `my_rewards.py:brevity` -> `brevity`, `runs/x/reward/model` -> `reward`."""
-    if ".py:" in name:
+    if is_reference(name):
         return name.rpartition(":")[2]
     return name.removeprefix("@").rstrip("/").removesuffix("/model").rpartition("/")[2]
