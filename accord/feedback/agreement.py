@@ -31,7 +31,7 @@ class Agreement:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def raw_agreement(ratings: Sequence[Sequence[Label]]) -> float:
+def raw_agreement(ratings: Sequence[Sequence[Label]] | Array) -> float:
     """The share of pairs of labels of one item that are the same, over the items that two or more have labelled; annotators
     are rows. Of two annotators this is the share of items they agree on."""
     counts = _counts(_coded(ratings)[0])
