@@ -116,7 +116,7 @@ def single_prompt(rollout: Rollout, *, reasons: bool) -> list[Message]:
     scale = "1 (useless or harmful) to 10 (could not be better)"
     last = (
         f"First give your reasons in a few sentences. Then end with a line that holds nothing but your rating from {scale}, "
-        'such as "Rating: 5".'
+        'such as "Rating: 5", and with nothing after it.'
         if reasons
         else f"Reply with nothing but a whole number from {scale}."
     )
@@ -149,18 +149,18 @@ def fenced(name: str, tag: str, text: str) -> str:
 
 MARKS = r"[\s\[\](){}<>*_`\"'.!]*"
 WORDS = r"(?:(?:answer|assistant|response|option)\s+)?(?:a\s+)?(tie|draw|a|b)"
-VERDICT = re.compile(rf"\bverdict{MARKS}[:=]{MARKS}{WORDS}{MARKS}$", re.IGNORECASE | re.MULTILINE)
+VERDICT = re.compile(rf"\bverdict{MARKS}[:=]{MARKS}{WORDS}{MARKS}$", re.IGNORECASE)
 WORD = re.compile(rf"{MARKS}{WORDS}{MARKS}", re.IGNORECASE)
 BRACKETS = re.compile(r"\[\[\s*(a|b|c|tie)\s*\]\]", re.IGNORECASE)  # how judges of MT-bench were taught
 NUMBER = r"(10(?:\.0+)?|[1-9](?:\.\d+)?)(?:\s*/\s*10)?"
-RATING = re.compile(rf"\brating{MARKS}[:=]{MARKS}{NUMBER}{MARKS}$", re.IGNORECASE | re.MULTILINE)
+RATING = re.compile(rf"\brating{MARKS}[:=]{MARKS}{NUMBER}{MARKS}$", re.IGNORECASE)
 LONE = re.compile(rf"{MARKS}{NUMBER}{MARKS}", re.IGNORECASE)
 RATED = re.compile(rf"\[\[\s*{NUMBER}\s*\]\]")
 VALUES = {"a": 1.0, "b": 0.0}  # anything else is a tie
 
 
 def verdict(reply: str) -> float:
-    """1 for A, 0 for B, 0.5 for a tie, NaN where a reply holds no verdict: its last line that is one, or its only word."""
+    """1 for A, 0 for B, 0.5 for a tie, NaN where a reply holds no verdict: its last line, or its only word."""
     said = _read(reply, VERDICT, WORD, BRACKETS)
     return math.nan if said is None else VALUES.get(said.lower(), 0.5)
 
@@ -176,9 +176,9 @@ def _read(reply: str, line: re.Pattern[str], alone: re.Pattern[str], brackets: r
     if not closed and "<think>" in reply:
         return None  # cut off while it thought
     said = after.strip()
-    if lines := line.findall(said):
-        return str(lines[-1])
     if whole := alone.fullmatch(said):
         return str(whole[1])
-    inside = brackets.findall(said)
-    return str(inside[-1]) if inside else None
+    # The last line alone: what stands before may be quoted from an answer that holds a verdict of its own.
+    last = said.rpartition("\n")[2]
+    found = line.findall(last) or brackets.findall(last)
+    return str(found[-1]) if found else None
