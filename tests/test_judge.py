@@ -8,13 +8,15 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_llama
+from conftest import scorer, tiny_llama
 from transformers import PreTrainedTokenizerFast
 
 from accord.compare.pairs import against
@@ -26,10 +28,20 @@ from accord.recipe import Compute
 from accord.sampler import Rollout
 from accord.score import Score
 from accord.score.asking import Local, Served
-from accord.score.judge import ByScore, Pairwise, grade, pair_prompt, rating, single_prompt, verdict
+from accord.score.judge import ByScore, Pairwise, grade, open_judge, pair_prompt, rating, single_prompt, verdict
 from accord.suites import Answered
 
 Reply = Callable[[str], "str | int"]  # what the server says to a prompt: a text, or an HTTP status
+
+
+@dataclass
+class Evaluation:
+    """How a recipe says that a server is asked."""
+
+    api_key_env: str
+    concurrency: int
+    timeout: float
+    retries: int
 
 
 def rollout(prompt: str, text: str) -> Rollout:
@@ -58,6 +70,13 @@ def server(reply: Reply) -> Iterator[tuple[str, list[dict[str, object]]]]:
             self.end_headers()
             message = {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
             self.wfile.write(json.dumps(message).encode() if isinstance(said, str) else b'{"error": "no such model"}')
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(
+                json.dumps({"data": [{"id": "first"}, {"id": "second"}] if self.path == "/v1/models" else []}).encode()
+            )
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -227,6 +246,29 @@ def test_a_server_that_is_not_there_or_too_slow() -> None:
         with pytest.raises(EngineError, match="1 times: timed out"):
             Served(url, "judge", retries=0, timeout=0.1)([[{"role": "user", "content": "p"}]])
         late.set()
+
+
+def test_judges_are_opened_by_what_they_are(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    engine = Engine(Compute(device="cpu", precision="float32"))
+    settings = Evaluation(api_key_env="NO_KEY", concurrency=2, timeout=20.0, retries=0)
+    with server(longer) as (url, asked):
+        for reference in (url, f"{url}/#second"):
+            judge = open_judge(reference, engine, settings, seed=5, where="judge")
+            assert against(answered(["aa"]), answered(["b"]), judge)["win"].value == 1
+    assert [(row["model"], row["seed"]) for row in asked] == [("first", 5)] * 2 + [("second", 5)] * 2
+    scorer(1).save_pretrained(tmp_path / "reward")
+    tiny_llama(len(tokenizer)).save_pretrained(tmp_path / "policy")
+    for name in ("reward", "policy"):
+        tokenizer.save_pretrained(tmp_path / name)
+    reward = open_judge(str(tmp_path / "reward"), engine, settings, seed=0, where="judge")
+    assert not reward.ordered
+    assert sorted(score.value for score in reward.compare([rollout("p", "a"), rollout("p", "b")],
+                                                          [rollout("p", "b"), rollout("p", "a")])) == [0, 1]  # fmt: skip
+    policy = open_judge(str(tmp_path / "policy"), engine, settings, seed=0, where="judge")
+    assert policy.ordered
+    assert math.isnan(
+        policy.compare([rollout("p", "a")], [rollout("p", "b")])[0].value
+    )  # it has no room to read all that
 
 
 def test_a_local_model_is_a_judge(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accord.compare.constant import repeated
 from accord.compare.logistic import Array, fit, sigmoid
 from accord.errors import DataError
 from accord.estimate import Estimate, mean
 
 # One file cannot tell the judge's taste for length from the instructions that want long answers, so phi has a prior: mean and
-# standard deviation of the published phi of 142 models under AlpacaEval's GPT-4 judge (weights of length_controlled_v1 in
-# tatsu-lab/alpaca_eval @ 01f3cb2), without those models that docs/evaluation/comparison.md reports on.
-LENGTH_EFFECT = (1.58, 0.31)
+# standard deviation of the published phi of 172 models under AlpacaEval's GPT-4 judge (weights of length_controlled_v1 in
+# tatsu-lab/alpaca_eval @ 01f3cb2), without those that docs/evaluation/comparison.md reports on and two that game the judge.
+LENGTH_EFFECT = (1.52, 0.33)
 # Weakly informative, so that a fit exists where one side wins everything (Gelman et al. 2008, doi 10.1214/08-AOAS191).
 LEVEL_SD, SLOPE_SD = 10.0, 2.5
 
@@ -47,7 +48,7 @@ def from_annotations(
     length_effect: tuple[float, float] = LENGTH_EFFECT,
 ) -> dict[str, Estimate]:
     """Shares in 0 to 1 of one model's judgements: `win_rate`, `win`, `tie`, `lose` and, where lengths are known,
-    `length_controlled`.
+    `length_controlled`; `repeated`, where one text answers most of the instructions (accord.compare.constant).
 
     Rows are AlpacaEval's: `instruction`, `preference` (1 baseline, 2 model, 0 or 1.5 a tie, anything between in version 2,
     none where unparsed), the model's answer in `output_2` or `output`, the baseline's in `output_1` or in the `output` of
@@ -59,7 +60,9 @@ def from_annotations(
         raise DataError("annotations", said, "a win rate is of one model", "give one file for each model")
     known = {str(row.get("instruction")): row.get("output") for row in baselines}
     found = [judgement(row, known, f"annotations row {i}") for i, row in enumerate(rows, 1)]
-    return rates(found, length_effect=length_effect)
+    texts = [text for row in rows if isinstance(text := row.get("output_2", row.get("output")), str)]
+    constant = repeated(texts, [j.instruction for j in found]) if len(texts) == len(found) else {}
+    return rates(found, length_effect=length_effect) | constant
 
 
 def judgement(row: Mapping[str, object], baselines: Mapping[str, object], where: str) -> Judgement:
@@ -144,7 +147,8 @@ def design(judged: Sequence[Judgement]) -> Array:
     asked = np.array([len(j.instruction) for j in judged], float)
     difference = ours - theirs
     spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
-    longer = np.tanh(difference / spread) if spread > 0 else np.sign(difference) * float(np.tanh(1.0))
+    # Where all differ by the same, length cannot be told from the model itself.
+    longer = np.tanh(difference / spread) if spread > 0 else np.zeros_like(difference)
     return np.column_stack(
         [np.ones(len(judged)), longer, _standard(np.log1p(theirs)), _standard(np.log1p(asked))]
     )  # fmt: skip

@@ -28,7 +28,7 @@ class Fit:
         """The standard error of the mean of N `values` that depend on the weights by `gradient`, [K].
 
         By the delta method and clustered: the prompts are a sample, for the weights and for the mean. What is known of the
-        weights from the prior alone counts as one more observation, with the prior's own variance.
+        weights from the prior alone counts as one more observation, with the prior's own variance. For fits without `counts`.
         """
         chance = sigmoid(self.features @ self.weights)
         spread = chance * (1 - chance)

@@ -7,14 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from accord.compare.alpaca import Judgement, rates
+from accord.compare.constant import repeated
 from accord.errors import DataError
 from accord.estimate import Estimate, mean, paired
 from accord.sampler import Rollout
 from accord.score import Score
 from accord.score.judge import Judge, conversation_text
 from accord.suites import Answered
-
-MOST = 0.5  # an answer that more than this share of different prompts gets is reported as `repeated`
 
 
 def against(answers: Answered, baseline: Answered, judge: Judge) -> dict[str, Estimate]:
@@ -29,15 +28,16 @@ def against(answers: Answered, baseline: Answered, judge: Judge) -> dict[str, Es
     matched = match(answers, baseline)
     ours, theirs = [answers.rollouts[i] for i, _ in matched], [baseline.rollouts[j] for _, j in matched]
     clusters = [answers.clusters[i] for i, _ in matched]
+    constant = repeated([r.text for r in answers.rollouts], [conversation_text(r.prompt) for r in answers.rollouts])
     if not judge.ordered:
         values = [_decided(score.value) for score in _compare(judge, ours, theirs)]
-        return _summary(values, clusters) | repeated(answers)
+        return _summary(values, clusters) | constant
     values, found = both_orders(judge, ours, theirs, clusters)
     judged = [
         Judgement(conversation_text(a.prompt), value, float(len(a.text)), float(len(b.text)))
         for a, b, value in zip(ours, theirs, values, strict=True)
     ]
-    return rates(judged, clusters=clusters) | found | repeated(answers)
+    return rates(judged, clusters=clusters) | found | constant
 
 
 def both_orders(
@@ -103,17 +103,6 @@ def match(answers: Answered, baseline: Answered) -> list[tuple[int, int]]:
             "comparison", "model and baseline have no prompt in common", "answer the same prompts with both"
         )
     return found
-
-
-def repeated(answers: Answered) -> dict[str, Estimate]:
-    """`repeated`: the share of answers that are the commonest one, where it answers most of several prompts: a constant
-    answer can win by fooling a judge (Zheng et al. 2024, https://arxiv.org/abs/2410.07137), and is no model."""
-    texts = [rollout.text.strip() for rollout in answers.rollouts]
-    if len({conversation_text(rollout.prompt) for rollout in answers.rollouts}) < 2:
-        return {}
-    commonest, _ = Counter(texts).most_common(1)[0]
-    found = mean([float(text == commonest) for text in texts], answers.clusters)
-    return {"repeated": found} if found and found.value > MOST else {}
 
 
 def _compare(judge: Judge, first: Sequence[Rollout], second: Sequence[Rollout]) -> list[Score]:
