@@ -13,8 +13,8 @@ MOST = 0.5  # a text that more than this share of the prompts gets is reported
 def repeated(texts: Sequence[str], prompts: Sequence[str]) -> dict[str, Estimate]:
     """`repeated`: the share of answers that are the commonest one, where it answers most of several prompts; else nothing.
 
-    Zheng et al. 2024 (https://arxiv.org/abs/2410.07137) win 86.5 % (length-controlled) on AlpacaEval 2 with one text, written for
-    the judge.
+    Zheng et al. 2024 (https://arxiv.org/abs/2410.07137) win 86.5 % (length-controlled) on AlpacaEval 2 with one text that is
+    written for the judge.
     """
     if len(set(prompts)) < 2:
         return {}
