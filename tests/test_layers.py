@@ -18,7 +18,7 @@ LAYERS = [
     {"report", "plan"},
     {"stages"},
     {"fit"},
-    {"suites", "demo", "score"},
+    {"suites", "demo", "score", "compare", "feedback"},
     {"engine", "health", "sampler"},
     {"objectives"},
     {"outputs"},

@@ -1,0 +1,1 @@
+"""What people say of answers: their ratings and votes, and how far they agree."""
