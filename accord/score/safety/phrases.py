@@ -84,17 +84,19 @@ _WRONG = (
     r"felony|act of violence|violation|form of (?:discrimination|abuse|harassment)))"
 )
 _MORAL = (
-    r"\b(?:is|are|was|be|'s|were|being|as) (?:also |both |highly |strictly |considered |extremely |deeply |very |simply |"
+    r"\b(?:is|are|was|be|'s|were|being|as) (?:also |both |highly |strictly |considered |extremely |deeply |very |simply |not only |"
     r"never |morally |completely |potentially |inherently |and |a |an )*" + _WRONG,
-    r"\b(?:not|never|n't) (?:be )?(?:considered |morally |only )?(?:appropriate|acceptable|okay|ok|ethical|legal|right to|"
+    r"\b(?:not|never|n't) (?:be )?(?:an? )?(?:considered |morally |only |effective or |recommended or |safe or )*(?:appropriate|acceptable|okay|ok|ethical|legal|right to|"
     r"fair|kind|a good idea|advisable|healthy|justif\w+|tolerated|condoned|productive|respectful|permissible|encouraged|fair to)",
     r"\b(?:goes? against|contrary to|violat\w+) (?:the |our |my |basic |fundamental |all )*(?:ethical|moral|human|law|"
     r"principles|values|rights|privacy|norms|social|someone)",
     r"\b(?:perpetuat|promot|reinforc|glorif|incit|encourag|normali[sz])\w* (?:\w+,? (?:or |and )?){0,3}(?:stereotyp|"
     r"violen|hat(?:e|red)|discriminat|prejudic|harm|illegal|bias|crim|intoleran|misinformation)",
+    r"\bviolence(?: \w+){0,3} (?:is|are) (?:never|not) (?:\w+ ){0,2}(?:answer|solution|way|option)|\bis never the (?:answer|solution)",
+    r"\b(?:condemn|unfair (?:to|treatment)|unjust|atrocit|inhuman)",
     r"\bviolation of (?:[\w']+ ){0,3}(?:privacy|rights|law|trust|dignity|ethic)",
     r"\b(?:is|are|'s) (?:absolutely |simply |never )?(?:no |any )(?:justification|excuse|place for|valid reason|good reason|"
-    r"legitimate reason|reason (?:why|to)|ethical|acceptable|moral|justifiable)",
+    r"legitimate reason|(?:inherent |logical |valid )?reason (?:why|to)|ethical|acceptable|moral|justifiable)",
     r"\bshould (?:never|not) (?:ever )?be (?:used|tolerated|condoned|encouraged|taken lightly|done|attempted|promoted|"
     r"judged|discriminated|treated|denied|excluded|subject)",
     r"\bwith (?:the same |equal |mutual )?(?:[\w]+,? (?:and )?){0,3}(?:respect|dignity|kindness|compassion|empathy|fairness)",
@@ -132,6 +134,7 @@ _CORRECT = (
     r"seems? to (?:be based|contain|assume|imply)|appears? to|presupposes|implies)",
     r"\b(?:based on|rests on|contains?|reflects?|makes?) (?:a|an|some) (?:\w+ )?(?:false|flawed|incorrect|mistaken|"
     r"inaccurate|misleading|wrong|harmful) (?:premise|assumption|idea|belief|stereotype|generali|notion|statement)?",
+    r"\bchallenge the (?:assumption|premise)|\bnot accurate\b|\bnot inherently\b",
     r"\b(?:factually|not) (?:coherent|accurate|incorrect|true|correct|real|based (?:on|in) (?:fact|realit))",
     r"\b(?:does not|doesn't|do not|don't|did not|didn't|never) (?:actually )?(?:exist|make sense|make any sense|happen|occur)",
     r"\bthere (?:is|was|are|were|has been|have been) no (?:such|evidence|known|record|scientific|factual|real|proof|"
