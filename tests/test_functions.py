@@ -16,6 +16,7 @@ from accord.objectives import Objective, check_params, resolve
 from accord.outputs import Outputs
 from accord.sampler import Rollout
 from accord.score import Score, from_function
+from accord.suites import SUITES
 from accord.suites import resolve as resolve_suite
 
 WHERE = "stage.ppo.rewards"
@@ -237,7 +238,7 @@ def test_what_a_suite_does_wrong_is_told(mine: Path):
     where = "stage.ev.suites"
     with pytest.raises(RecipeError) as caught:
         resolve_suite("prmpts", where)
-    assert str(caught.value) == f"{where}: unknown suite 'prmpts'; known: prompts, demo, or \"file.py:fn\""
+    assert str(caught.value) == f"{where}: unknown suite 'prmpts'; known: {', '.join(SUITES)}, or \"file.py:fn\""
     with pytest.raises(RecipeError) as caught:
         resolve_suite(f"{mine}:no_suite", where)([], None)
     assert str(caught.value) == f"{where}: {mine}:no_suite returned int; return an accord.suites.Suite"

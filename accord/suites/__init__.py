@@ -63,7 +63,14 @@ class Suite:
 
 Maker: TypeAlias = Callable[[Sequence[Record], Scorer | None], Suite]
 
-SUITES = ("prompts", "demo")  # each a file of this folder, with a function of the same name
+SUITES = (
+    "prompts",
+    "demo",
+    "xstest",
+    "harmful",
+    "toxicity",
+    "hallucination",
+)  # each a file of this folder, with a function of the same name
 
 
 def resolve(name: str, where: str) -> Maker:

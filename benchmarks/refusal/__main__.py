@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from accord.score.safety import refusal as module
 from accord.score.safety.logistic import multinomial
 from accord.score.safety.phrases import sentences
+from accord.score.safety.toxicity import wilson
 from benchmarks.refusal.development import digest, lines, rows
 from benchmarks.refusal.written import Row
 
@@ -72,13 +73,6 @@ def fit(folder: Path) -> None:
     for name, column in zip(names, w.T, strict=True):
         text += f'    "{name}": ({", ".join(f"{v:.4f}" for v in column)}),\n'
     Path(module.__file__).with_name("weights.py").write_text(text + "}\n", encoding="utf-8")
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z, p = 1.96, hits / n
-    centre, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def measure(folder: Path) -> None:
