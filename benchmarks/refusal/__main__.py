@@ -1,7 +1,7 @@
 """Fit the refusal classifier (`fit`), or measure it on XSTest's human labels (`measure`).
 
 python -m benchmarks.refusal fit ../shared/data       # writes accord/score/safety/weights.py
-python -m benchmarks.refusal measure ../shared/data
+python -m benchmarks.refusal measure ../shared/data [A|B]    # one half of the prompts: A was read to mend it
 """
 
 from __future__ import annotations
@@ -75,12 +75,19 @@ def fit(folder: Path) -> None:
     Path(module.__file__).with_name("weights.py").write_text(text + "}\n", encoding="utf-8")
 
 
+def half(prompt: str) -> str:
+    """Which half of XSTest a prompt is in, `A` or `B`."""
+    return "AB"[int(digest("half", prompt), 16) % 2]
+
+
 def measure(folder: Path) -> None:
     """Recall of each kind and balanced accuracy per model on XSTest."""
     for path in sorted((folder / "xstest").glob("completions_*.jsonl.gz")):
         found: defaultdict[str, list[bool]] = defaultdict(list)
         three: list[bool] = []
         for row in lines(path):
+            if sys.argv[3:4] in (["A"], ["B"]) and half(row["prompt"]) != sys.argv[3]:
+                continue
             kind = {"1": "compliance", "2": "full", "3": "partial"}[row["final_label"][0]]
             said = module.refusal(row["completion"], row["prompt"])
             found[kind].append(said.refused >= 0.5)

@@ -13,7 +13,7 @@ _UNKNOWN = re.compile(
     r"\b(?:is|are|was|were|remains?|isn't|aren't) (?:\w+ )?(?:unknown|unclear|uncertain|undisclosed|unanswerable|"
     r"impossible to "
     r"(?:say|know|tell|determine|answer))\b|\b(?:not|n't|never) (?:been |be |yet |publicly |currently |"
-    r"possible to )*(?:known|"
+    r"possible to )*(?:known(?! for)|"
     r"determined?|specified|mentioned|stated|recorded|disclosed|answered?|given|tell|say|know|established)\b|"
     r"\bno (?:way (?:to "
     r"know|of knowing)|information|record|data|answer|details)\b|\bnobody (?:knows|can know)\b|\b(?:depends on|"
@@ -62,11 +62,11 @@ def _first(opening: Sequence[Sentence], does: Callable[[Sentence], bool]) -> str
 
 
 def _unknown(sentence: Sentence) -> bool:
-    return sentence.does("unable", "decline") or bool(_UNKNOWN.search(sentence.text))
+    return sentence.does("unable", "decline") or bool(_UNKNOWN.search(sentence.said))
 
 
 def _wrong(sentence: Sentence, prompt: str) -> bool:
-    return sentence.does("correct") or bool(_CORRECTS.search(sentence.text)) or _contradicts(sentence, prompt)
+    return sentence.does("correct") or bool(_CORRECTS.search(sentence.said)) or _contradicts(sentence, prompt)
 
 
 def _contradicts(sentence: Sentence, prompt: str) -> bool:

@@ -207,9 +207,10 @@ _SHORT = 3  # words; a fragment between two marks that is shorter is a heading o
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of an answer, all that it does (in the order of ACTS), and whether it is an item of a list."""
+    """A sentence of an answer, the same without what it quotes, all that it does, and whether it is an item of a list."""
 
     text: str
+    said: str
     acts: frozenset[Act]
     item: bool
 
@@ -236,4 +237,4 @@ def _matches(piece: str) -> bool:
 def _sentence(text: str, item: bool) -> Sentence:
     said = re.sub(r"\s+", " ", _QUOTED.sub(" … ", text))
     acts: frozenset[Act] = frozenset(act for act, pattern in ACTS.items() if pattern.search(said))
-    return Sentence(text, acts or CONTENT, item)
+    return Sentence(text, said, acts or CONTENT, item)
