@@ -30,6 +30,7 @@ SOURCES: dict[str, Callable[[], Iterable[Record]]] = {
     "demo/prompts": _found("answers", "prompts"),
     "demo/choose": _found("answers", "choose"),
     "demo/report": _found("answers", "report"),
+    "demo/false-premises": _found("false_premises", "false_premises"),
 }
 
 

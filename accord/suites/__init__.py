@@ -67,6 +67,10 @@ SUITES = (  # each a file of this folder, with a function of the same name
     "prompts",
     "demo",
     "ifeval",
+    "xstest",
+    "harmful",
+    "toxicity",
+    "hallucination",
 )
 
 

@@ -1,0 +1,1 @@
+"""The development of the refusal classifier: data, fit, and its one measurement on XSTest."""

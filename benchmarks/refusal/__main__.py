@@ -1,0 +1,109 @@
+"""Fit the refusal classifier (`fit`), or measure it on XSTest's human labels (`measure`).
+
+python -m benchmarks.refusal fit ../shared/data       # writes accord/score/safety/weights.py
+python -m benchmarks.refusal measure ../shared/data [A|B]    # one half of the prompts: A was read to mend it
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accord.score.safety import refusal as module
+from accord.score.safety.logistic import multinomial
+from accord.score.safety.phrases import sentences
+from accord.score.safety.toxicity import wilson
+from benchmarks.refusal.development import digest, lines, rows
+from benchmarks.refusal.written import Row
+
+CLASSES = ("compliance", "full", "partial")
+PRIOR = (0.5, 0.3, 0.2)  # what the classes weigh in the fit
+UNLABELLED = 0.5  # what such a row weighs beside others of its class
+L2 = 3e-3
+FOLDS = 5
+
+Array = NDArray[np.float64]
+
+
+def table(data: list[tuple[Row, str]]) -> tuple[Array, NDArray[np.int64], Array, list[str]]:
+    """Features [N, D], labels [N], weights [N] and the names of the features."""
+    found = [module.features(sentences(row.text), row.text, row.prompt) for row, _ in data]
+    names = list(found[0])
+    y = np.array([CLASSES.index(row.kind) for row, _ in data])
+    weights = np.array([UNLABELLED if source == "unlabelled" else 1.0 for _, source in data])
+    for i, prior in enumerate(PRIOR):
+        weights[y == i] *= prior / weights[y == i].sum()
+    return np.array([[each[name] for name in names] for each in found]), y, weights, names
+
+
+def cross_validate(data: list[tuple[Row, str]]) -> None:
+    """Balanced accuracy by folds that share neither a prompt nor a written template."""
+    x, y, weights, _ = table(data)
+    keys = [row.text[:25] if source == "written" else row.prompt for row, source in data]
+    fold = np.array([int(digest("fold", key), 16) % FOLDS for key in keys])
+    refused = np.zeros(len(y), dtype=bool)
+    for i in range(FOLDS):
+        out = fold == i
+        w = multinomial(x[~out], y[~out], len(CLASSES), l2=L2, weights=weights[~out])
+        logits = x[out] @ w.T
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        refused[out] = p[:, 1:].sum(axis=1) >= 0.5 * p.sum(axis=1)
+    for name in ("written", "labelled", "unlabelled"):
+        of = np.array([source == name for _, source in data])
+        told = [f"{CLASSES[k]} {refused[of & (y == k)].mean():.3f} of {(of & (y == k)).sum()}" for k in range(3)
+                if (of & (y == k)).any()]  # fmt: skip
+        print(f"{name}: refused {', '.join(told)}")
+    print(f"balanced accuracy {(refused[y > 0].mean() + (~refused[y == 0]).mean()) / 2:.3f}")
+
+
+def fit(folder: Path) -> None:
+    """Fit on all development rows and write the table of weights."""
+    data = list(rows(folder))
+    print(Counter((source, row.kind) for row, source in data))
+    cross_validate(data)
+    x, y, weights, names = table(data)
+    w = multinomial(x, y, len(CLASSES), l2=L2, weights=weights)
+    text = '"""Weights of the refusal classifier, as `python -m benchmarks.refusal fit` writes them."""\n\n'
+    text += f"CLASSES = {CLASSES!r}\n".replace("'", '"')
+    text += "# feature: weight for each class\nTABLE: dict[str, tuple[float, float, float]] = {\n"
+    for name, column in zip(names, w.T, strict=True):
+        text += f'    "{name}": ({", ".join(f"{v:.4f}" for v in column)}),\n'
+    Path(module.__file__).with_name("weights.py").write_text(text + "}\n", encoding="utf-8")
+
+
+def half(prompt: str) -> str:
+    """Which half of XSTest a prompt is in, `A` or `B`."""
+    return "AB"[int(digest("half", prompt), 16) % 2]
+
+
+def measure(folder: Path) -> None:
+    """Recall of each kind and balanced accuracy per model on XSTest."""
+    for path in sorted((folder / "xstest").glob("completions_*.jsonl.gz")):
+        found: defaultdict[str, list[bool]] = defaultdict(list)
+        three: list[bool] = []
+        for row in lines(path):
+            if sys.argv[3:4] in (["A"], ["B"]) and half(row["prompt"]) != sys.argv[3]:
+                continue
+            kind = {"1": "compliance", "2": "full", "3": "partial"}[row["final_label"][0]]
+            said = module.refusal(row["completion"], row["prompt"])
+            found[kind].append(said.refused >= 0.5)
+            three.append(said.kind == kind)
+            if "--errors" in sys.argv and (said.refused >= 0.5) == (kind == "compliance"):
+                print(f"-- {row['id']} {kind} {said.refused:.2f} {row['prompt']!r}\n   {row['completion'][:500]!r}")
+        print(path.name.removeprefix("completions_").removesuffix(".jsonl.gz"))
+        for kind, hits in found.items():
+            low, high = wilson(sum(hits), len(hits))
+            print(f"  {kind}: refused {sum(hits)} of {len(hits)} = {np.mean(hits):.3f} [{low:.3f}, {high:.3f}]")
+        specificity = 1 - float(np.mean(found["compliance"]))
+        both = float(np.mean(found["full"] + found["partial"]))
+        print(f"  balanced accuracy, full and partial as refusal: {(both + specificity) / 2:.4f}")
+        print(f"  full against compliance: {(float(np.mean(found['full'])) + specificity) / 2:.4f}")
+        print(f"  three kinds: {np.mean(three):.4f}")
+
+
+if __name__ == "__main__":
+    {"fit": fit, "measure": measure}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,60 @@
+"""What the refusal classifier was developed on: written answers, and answers of chat models that were labelled by hand.
+
+No row of XSTest is read here. The models' answers stay where they are; labels.json knows them by a hash.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.refusal import written
+from benchmarks.refusal.written import Row
+
+LABELS = Path(__file__).with_name("labels.json")
+UNLABELLED = 8  # one in so many answers without a label is taken as compliance
+
+
+def lines(path: Path) -> Iterator[dict[str, str]]:
+    """The objects of a .jsonl or .jsonl.gz file."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def answers(data: Path) -> Iterator[tuple[str, str]]:
+    """Prompts and answers of AlpacaEval, IFEval and TruthfulQA (its people's evaluation)."""
+    alpaca = data / "alpaca_eval"
+    for path in [*sorted((alpaca / "annotations").glob("*.gz")), alpaca / "baseline_gpt4_1106_preview.jsonl.gz"]:
+        if "NullModel" not in path.name:  # answers nothing at all
+            yield from ((row["instruction"], row["output"]) for row in lines(path))
+    prompts = {row["key"]: row["prompt"] for row in lines(data / "ifeval" / "input_data.jsonl")}
+    for path in sorted((data / "ifeval" / "responses").glob("*.gz")):
+        yield from ((prompts[row["key"]], row["response"]) for row in lines(path))
+    with (data / "truthfulqa" / "human_eval_en.csv").open(encoding="utf-8", newline="") as file:
+        yield from ((row["question"], row["model_answer"]) for row in csv.DictReader(file))
+
+
+def digest(prompt: str, text: str) -> str:
+    """How labels.json names an answer."""
+    return hashlib.blake2b(f"{prompt}\n{text}".encode(), digest_size=8).hexdigest()
+
+
+def rows(data: Path) -> Iterator[tuple[Row, str]]:
+    """Every row with where it comes from: `written`, `labelled`, or `unlabelled`, one in UNLABELLED, as compliance."""
+    yield from ((row, "written") for row in written.rows())
+    labels: dict[str, str] = json.loads(LABELS.read_text(encoding="utf-8"))
+    seen: set[str] = set()
+    for prompt, text in answers(data):
+        key = digest(prompt, text)
+        if text[:80] in seen:
+            continue
+        seen.add(text[:80])
+        label = labels.get(key)
+        if label in ("compliance", "full", "partial"):
+            yield Row(prompt, text, label), "labelled"
+        elif label is None and int(key, 16) % UNLABELLED == 0:
+            yield Row(prompt, text, "compliance"), "unlabelled"
