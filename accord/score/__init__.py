@@ -17,11 +17,15 @@ from accord.sampler import Rollout
 
 @dataclass(frozen=True)
 class Score:
-    """What was thought of a rollout. `value` NaN means not scored: left out of means and updates, and counted."""
+    """What was thought of a rollout. `value` NaN means not scored: left out of means and updates, and counted.
+
+    `details` is what an evaluation writes into the answer's row beside the scores, each under its own key.
+    """
 
     value: float
     parts: dict[str, float] = field(default_factory=dict)
     why: str = ""
+    details: dict[str, object] = field(default_factory=dict)
 
 
 UNSURE = ("spread", "outside")  # parts of a reward model's score
