@@ -1,9 +1,11 @@
-"""Means with standard errors: what every reported number carries."""
+"""Means with standard errors: what every reported number carries; differences, intervals, and how many prompts they take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -49,3 +51,52 @@ def ratio(
     groups = len(sums)
     stderr = float(np.sqrt((sums**2).sum() * groups / (groups - 1))) if groups > 1 else float("nan")
     return Estimate(float(value), stderr, int(kept.sum()))
+
+
+def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate | None:
+    """The mean of a - b over what both were scored on, with the standard error of the differences, clustered as in `mean`.
+
+    Two models on the same prompts are compared so: what makes a prompt hard for both does not count as noise (Miller 2024,
+    arXiv 2411.00640, section 4.2).
+    """
+    return mean([x - y for x, y in zip(a, b, strict=True)], clusters)
+
+
+def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:
+    """The normal interval value ± z stderr; NaN where the standard error is unknown."""
+    reach = _z(level) * estimate.stderr
+    return estimate.value - reach, estimate.value + reach
+
+
+def wilson(hits: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share that stays within 0 and 1 and is right at 0 of n too (Wilson 1927); 0 to 1 where n is 0."""
+    if n <= 0:
+        return 0.0, 1.0
+    z, share = _z(level), hits / n
+    middle = share + z * z / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    below = 1 + z * z / n
+    return max(0.0, (middle - reach) / below), min(1.0, (middle + reach) / below)
+
+
+def power(difference: float, stderr: float, level: float = 0.95) -> float:
+    """The chance that a true difference is seen at this level, two-sided, by a comparison with this standard error."""
+    if stderr == 0:
+        return 1.0 if difference else 1 - level
+    normal, z, shift = NormalDist(), _z(level), abs(difference) / stderr
+    return normal.cdf(shift - z) + normal.cdf(-shift - z)
+
+
+def prompts_needed(stderr: float, n: int, points: float = 3.0, level: float = 0.95, chance: float = 0.8) -> int:
+    """How many prompts a comparison needs to see a difference of `points` hundredths with this chance.
+
+    `stderr` is that of the paired difference over `n` prompts, so that stderr² n is the variance of one: N = (z_level +
+    z_chance)² stderr² n / difference² (Miller 2024, arXiv 2411.00640, equation 9).
+    """
+    needed = ((_z(level) + NormalDist().inv_cdf(chance)) * stderr / (points / 100)) ** 2 * n
+    return max(1, math.ceil(needed - 1e-9))
+
+
+def _z(level: float) -> float:
+    """How many standard errors the middle `level` of a normal distribution reaches to either side."""
+    return NormalDist().inv_cdf((1 + level) / 2)
