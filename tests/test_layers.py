@@ -18,7 +18,7 @@ LAYERS = [
     {"report", "plan"},
     {"stages"},
     {"fit"},
-    {"suites", "demo", "score"},
+    {"suites", "demo", "score", "subjects"},
     {"engine", "health", "sampler"},
     {"objectives"},
     {"outputs"},
