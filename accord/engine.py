@@ -250,11 +250,13 @@ class Engine:
         return [next(shares[i % len(shares)]) for i in range(len(asks))]
 
     @torch.no_grad()
-    def outputs(self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int) -> Outputs:
-        """Outputs of the whole batch without gradients, each as `Outputs` has it, on the CPU."""
+    def outputs(
+        self, roles: Roles, batch: Batch, names: Sequence[Output], *, micro_tokens: int, precise: bool = False
+    ) -> Outputs:
+        """Outputs of the whole batch without gradients, each as `Outputs` has it, on the CPU; `precise` ones in float32."""
 
         def of(micro: Batch) -> dict[str, Tensor]:
-            with self.autocast():
+            with nullcontext() if precise else self.autocast():
                 return roles(micro, tuple(names))
 
         wide = score_head(roles.scorer).in_features if roles.scorer is not None and "feature" in names else 0

@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from accord.errors import RecipeError
 from accord.recipe import KINDS, PARAMS, Evaluate, Policy, PpoParams, Recipe, Reward, Source, Stage, Table, unknown
+from accord.recipe.evaluate import is_server, suite_of
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -31,7 +32,7 @@ def load(path: Path, overrides: list[str] | None = None) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(str(path), f"is not TOML: {error}", "mend that line") from None
     if "stage" in table:
-        table["stage"] = _anchor(table["stage"], path.parent.resolve())
+        table["stage"] = anchor(table["stage"], path.parent.resolve())
     for override in overrides or []:
         _apply(table, override)
     return parse(table)
@@ -52,17 +53,30 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def _anchor(value: JsonValue, folder: Path) -> JsonValue:
+def anchor(value: JsonValue, folder: Path) -> JsonValue:
     """Make path-like strings absolute: those that exist under `folder`, or that begin like a path."""
     if isinstance(value, dict):
-        return {_anchored(key, folder): _anchor(item, folder) for key, item in value.items()}
+        return {
+            _anchored(key, folder): [_with_data(suite, folder) for suite in item]
+            if key == "suites" and isinstance(item, list)
+            else anchor(item, folder)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_anchor(item, folder) for item in value]
+        return [anchor(item, folder) for item in value]
     return _anchored(value, folder) if isinstance(value, str) else value
 
 
+def _with_data(suite: JsonValue, folder: Path) -> JsonValue:
+    """A suite with its data, `ifeval=rows.jsonl`, of which both may be paths."""
+    if not isinstance(suite, str):
+        return suite
+    name, data = suite_of(suite)
+    return _anchored(name, folder) + (f"={_anchored(data, folder)}" if data else "")
+
+
 def _anchored(text: str, folder: Path) -> str:
-    if not text or text.startswith("@"):
+    if not text or text.startswith("@") or is_server(text):
         return text
     path, colon, name = text.partition(":") if ".py:" in text else (text, "", "")
     like_a_path = colon or text.startswith(("./", "../", "/", "~")) or ("/" in text and (folder / path).exists())
@@ -86,7 +100,9 @@ def _apply(table: Table, override: str) -> None:
         if not isinstance(table, dict):
             fix = "give it whole, as in stage.sft.data={ source = 'rows.jsonl', limit = 10 }"
             raise RecipeError(key, f"'{parent}' is a value, not a table", fix)
-    table[last] = _anchor(value, Path.cwd())
+    table[last] = (
+        cast(Table, anchor({"suites": value}, Path.cwd()))["suites"] if last == "suites" else anchor(value, Path.cwd())
+    )
 
 
 def _explain(error: ValidationError, table: Table) -> RecipeError:
@@ -163,6 +179,7 @@ def references(stage: Stage) -> list[tuple[str, str]]:
     if isinstance(stage, Evaluate):
         found += [(f"models.{name}", model) for name, model in stage.models.items()]
         found += [(f"curves.{name}", policy) for name, policy in stage.curves.items()]
+        found.append(("judge", stage.judge))
     for key in ("rewards", "eval_rewards"):
         found += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
     found += [(key, source.source) for key, source in sources(stage)]
@@ -176,6 +193,8 @@ def sources(stage: Stage) -> list[tuple[str, Source]]:
         found += [("mix.data", source) for source in stage.mix.data]
     if isinstance(stage, Reward) and stage.normalise.data:
         found += [("normalise.data", source) for source in stage.normalise.data]
+    if isinstance(stage, Evaluate):
+        found += stage.own + [("remember", source) for source in stage.remember or []]
     held = getattr(stage, "eval_data", None)
     return found + ([("eval_data", source) for source in held] if isinstance(held, list) else [])
 
@@ -199,7 +218,7 @@ def _check_references(recipe: Recipe) -> None:
 
 
 def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None:
-    if key in {"data", "eval_data", "mix.data", "normalise.data"}:
+    if key in {"data", "eval_data", "mix.data", "normalise.data", "remember"} or key.startswith("suites."):
         if kind != "select":
             raise RecipeError(
                 where, f"'@{target}' is a stage of kind '{kind}' and leaves no records", "give a select stage"

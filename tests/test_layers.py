@@ -18,7 +18,7 @@ LAYERS = [
     {"report", "plan"},
     {"stages"},
     {"fit"},
-    {"suites", "demo", "score", "compare", "feedback"},
+    {"suites", "demo", "score", "compare", "feedback", "subjects"},
     {"engine", "health", "sampler"},
     {"objectives"},
     {"outputs"},

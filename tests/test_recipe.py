@@ -405,7 +405,9 @@ OPTIONS = {
     f"{' '.join(f'params.{name}' for name in POLICY.split())} patience reference rollout.batch_size "
     "rollout.group_size rollout.max_new_tokens rollout.temperature truncate",
     "select": f"{DATA} {REWARDS} {SAMPLING} above keep kind max_tokens micro_tokens model n seed",
-    "evaluate": f"{DATA} {REWARDS} {SAMPLING} baseline best_of curves kind max_tokens micro_tokens models seed suites",
+    "evaluate": f"{DATA} {DATA.replace('data.', 'remember.')} {REWARDS} {SAMPLING} annotations baseline best_of curves decode "
+    "judge kind limit max_tokens micro_tokens models ratings seed server.api_key_env server.concurrency server.retries "
+    "server.timeout suites",
 }
 
 

@@ -7,13 +7,16 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from accord import __version__
 from accord.errors import AccordError, EngineError
 from accord.processes import importing
+
+if TYPE_CHECKING:
+    from accord.recipe import Table
 
 app = typer.Typer(
     help="Turn a base language model into an aligned assistant: one recipe, one command.",
@@ -208,6 +211,89 @@ def score(
         from accord.cli.commands import score_records
 
     score_records(model, data, limit, skip_bad_rows)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="NAME=WHAT or WHAT: a model folder, hub id, run stage (runs/x/ppo), accord:tiny, the URL of an "
+            "OpenAI-compatible server (http://localhost:8000/v1#model), or a file of ready answers.",
+            metavar="MODEL...",
+        ),
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME, NAME=DATA, file.py:fn or file.py:fn=DATA (may be repeated); unless given, prompts."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompts of suites without data of their own: file, hub id, accord:demo/..."),
+    ] = None,
+    responses: Annotated[
+        list[str] | None,
+        typer.Option(help="Ready answers, FILE or NAME=FILE: rows with prompt and response, and what the suite reads."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Name of the model to compare with; unless given, the first.")
+    ] = None,
+    rewards: Annotated[
+        list[str] | None, typer.Option(help="Reward model or file.py:fn that judges answers (may be repeated).")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="LLM that compares with the baseline: URL, folder or hub id.")
+    ] = None,
+    remember: Annotated[
+        list[str] | None, typer.Option(help="Text or demonstrations that the base knew: perplexity and forgetting.")
+    ] = None,
+    annotations: Annotated[
+        str | None, typer.Option(help="Ready judgements in AlpacaEval's form, for --suite winrate.")
+    ] = None,
+    ratings: Annotated[str | None, typer.Option(help="People's ratings, which become columns.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.json and answers.jsonl.")] = Path("evaluation"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many records of each source.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
+    temperature: Annotated[float, typer.Option(min=1e-6, help="Of the sampled answers.")] = 1.0,
+    greedy: Annotated[
+        bool | None, typer.Option("--greedy/--sampled", help="Greedy or sampled answers only; unless given, both.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    api_key_env: Annotated[str, typer.Option(help="Environment variable with the key of servers.")] = "OPENAI_API_KEY",
+    rescore: Annotated[
+        bool,
+        typer.Option("--rescore", help="Judge the answers in --out anew, by other suites if given; asks no model."),
+    ] = False,
+) -> None:
+    """Measure models, servers or files of answers side by side; every mean comes with its 95 % interval.
+
+    Leaves results.json and answers.jsonl in --out. The same command goes on where a stopped one was; --rescore judges stored
+    answers again.
+
+    Example: accord evaluate base=accord:tiny runs/quickstart/ppo --suite demo --limit 200 --out eval
+
+    Example: accord evaluate http://localhost:8000/v1#my-model --data prompts.jsonl --rewards my_scores.py:polite
+
+    Example: accord evaluate --suite ifeval --responses answers.jsonl --out eval
+
+    Example: accord evaluate runs/x/sft --suite my_suite.py:sums=questions.jsonl --remember old-texts.jsonl
+
+    Example: accord evaluate --rescore --suite my_suite.py:sums=questions.jsonl --out eval
+    """
+    settings: dict[str, object] = {
+        "suites": suite, "data": data, "baseline": baseline, "judge": judge, "remember": remember,
+        "annotations": annotations, "ratings": ratings, "limit": limit, "seed": seed,
+        "rewards": dict.fromkeys(rewards or [], 1.0) or None,
+        "decode": None if greedy is None else "greedy" if greedy else "sampled",
+        "sampling": {"max_new_tokens": max_new_tokens, "temperature": temperature},
+        "server": {"api_key_env": api_key_env},
+    }  # fmt: skip
+    with importing():
+        from accord.cli.evaluate import evaluate_models
+
+    given = {key: value for key, value in settings.items() if value is not None}
+    evaluate_models(models or [], responses or [], cast("Table", given), out, threads=threads, rescore=rescore)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from accord.data.dropped import Dropped
 from accord.data.files import FILES, Found, check_file, first_line, read_file, suffix
@@ -23,6 +23,7 @@ from accord.functions import is_reference, load_function, source_of, told
 from accord.recipe import Source
 from accord.run import file_digest
 
+Form: TypeAlias = Callable[[dict[str, object], str], Record]
 MANY = 2**31 - 1
 HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -46,10 +47,13 @@ def check(source: Source, where: str) -> None:
         raise RecipeError(where, said, known)
 
 
-def read(source: Source, dropped: Dropped, where: str) -> Iterator[Record]:
-    """The records of a source, one by one; rows skipped by `on_error = "skip"` are counted in `dropped`."""
+def read(source: Source, dropped: Dropped, where: str, form: Form = recognise) -> Iterator[Record]:
+    """The records of a source, one by one; rows skipped by `on_error = "skip"` are counted in `dropped`.
+
+    `form` makes the record of a row and is told how errors name the row.
+    """
     check(source, where)
-    records = _records(source, dropped, where)
+    records = _records(source, dropped, where, form)
     if source.part:
         low, high = map(int, source.part.split(":"))
         records = (record for record in records if low <= bucket(record, 100) < high)
@@ -64,10 +68,10 @@ def _weighted(records: Iterator[Record], weight: float) -> Iterator[Record]:
         yield from repeat(record, int(whole) + bool(once_more))
 
 
-def read_each(sources: Sequence[Source], dropped: Dropped, where: str) -> Iterator[Record]:
-    """The records of all sources, in order; none at all is an error."""
+def read_each(sources: Sequence[Source], dropped: Dropped, where: str, form: Form = recognise) -> Iterator[Record]:
+    """The records of all sources, in order; none at all is an error. `form` as in `read`."""
     empty = True
-    for record in chain.from_iterable(read(source, dropped, where) for source in sources):
+    for record in chain.from_iterable(read(source, dropped, where, form) for source in sources):
         empty = False
         yield record
     if empty:
@@ -116,24 +120,24 @@ def _embedded(text: str, where: str) -> tuple[Callable[[], Iterable[Record]], st
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def _records(source: Source, dropped: Dropped, where: str) -> Iterator[Record]:
+def _records(source: Source, dropped: Dropped, where: str, form: Form) -> Iterator[Record]:
     for at, row in _rows(source, where):
         try:
-            yield _record(row, source.map, at)
+            yield _record(row, source.map, at, form)
         except BadRow as error:
             if source.on_error == "stop":
                 raise
             dropped.add(error.reason, f"{error.args[0]}: {error.args[1]}")
 
 
-def _record(row: object, names: dict[str, str], where: str) -> Record:
+def _record(row: object, names: dict[str, str], where: str, form: Form) -> Record:
     if isinstance(row, BadRow):
         raise row
     if isinstance(row, Record):
         return checked(row, where)
     if not isinstance(row, dict):
         raise BadRow(where, f"a row is {type(row).__name__}", "it must be an object with named columns")
-    return recognise(_renamed(cast(dict[str, object], row), names, where), where)
+    return form(_renamed(cast(dict[str, object], row), names, where), where)
 
 
 def _renamed(row: dict[str, object], names: dict[str, str], where: str) -> dict[str, object]:

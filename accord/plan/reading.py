@@ -29,6 +29,7 @@ from accord.stages import policy, preference, reward, sft, with_files
 from accord.stages.fit import Context, read_prompts
 from accord.stages.pretrain import fresh_model, train_tokenizer
 from accord.stages.select import choose
+from accord.suites.reading import read_suite
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def read(context: Context) -> Reading:
 
 
 def _read(context: Context, stage: AnyStage) -> Reading:
+    if isinstance(stage, Evaluate) and not stage.start:
+        return Reading()  # nothing is opened here
     path = start_of(context, stage)
     if isinstance(stage, Pretrain) and not stage.model:
         train, _ = prepare.load(stage.data, stage.eval_data, context.where)
@@ -82,8 +85,10 @@ def _read(context: Context, stage: AnyStage) -> Reading:
         case Policy():
             asked, aside = policy.read(context, stage, tokenizer, path)
             found = Reading(mix=policy.mixed(context, stage, path, tokenizer) or (), asked=asked, held_asked=aside)
-        case Select() | Evaluate():
+        case Select():
             found = Reading(asked=read_prompts(context, stage, tokenizer, path)[0])
+        case Evaluate():
+            found = Reading(asked=_asked(context, stage, tokenizer, path))
     leave(context.folder.model, tokenizer, load_config(path, context.where))
     if isinstance(stage, Select):
         records = [choose(asked, _answers(asked, tokenizer, stage), stage) for asked in found.asked]
@@ -92,9 +97,20 @@ def _read(context: Context, stage: AnyStage) -> Reading:
     return found
 
 
+def _asked(context: Context, stage: Evaluate, tokenizer: PreTrainedTokenizerBase, path: str) -> list[Asked]:
+    """The prompts of all suites of an evaluation, those of `data` once for each suite that asks them."""
+    shared = read_prompts(context, stage, tokenizer, path)[0] if stage.data else []
+    found = shared * sum(source is None for _, source in stage.asked)
+    for name, source in stage.asked:
+        if source:
+            records = read_suite(stage, name, source, f"{context.where}.suites.{name}")
+            found += prepare.prompts(prepare.Loaded(records), tokenizer, room=2**30, where=context.where)
+    return found
+
+
 def start_of(context: Context, stage: AnyStage) -> str:
     """The folder or hub id of the model that a stage starts from, of an evaluation of the baseline."""
-    model = stage.models[stage.baseline] if isinstance(stage, Evaluate) else stage.model
+    model = stage.start if isinstance(stage, Evaluate) else stage.model
     return context.path(model) if model else str(context.folder.path / "start")
 
 

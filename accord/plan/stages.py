@@ -194,18 +194,23 @@ def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> Non
 
 def evaluate(stage: Evaluate, models: Models, reading: Reading, made: Sketch) -> None:
     """Every model answers every suite sampled and greedily, is judged, and its KL from the baseline measured."""
+    if not stage.start:
+        made.phases.append(Phase())
+        return
     base, scorers, most = models.shape(None), models.scorers(stage.rewards), stage.sampling.max_new_tokens
-    others = {name: models.shape(reference) for name, reference in stage.models.items() if name != stage.baseline}
+    first = next(name for name, model in stage.local.items() if model == stage.start)
+    others = {name: models.shape(reference) for name, reference in stage.local.items() if name != first}
     two = sorted(shape.weights for shape in others.values())[-2:]  # one, and the one before it until that is there
     holds = Phase(frozen=base.weights + sum(two) + sum(scorer.weights for _, scorer in scorers))
     for shape in [base, *others.values()]:
         made.copy(shape.weights)
         reference = None if shape is base else base
-        judged(made, holds, shape, reading.asked, most, scorers, reference, 2.0 * len(stage.suites))
+        judged(made, holds, shape, reading.asked, most, scorers, reference, 2.0 if stage.decode == "both" else 1.0)
     for curve in stage.curves.values():
         trained = models.context.run.recipe.stage[curve[1:]]
         kept = evaluations(trained, trained.optim.steps or 0) if isinstance(trained, Policy) else 0
-        made.answer(holds, base, tokens_of(reading.asked), most, times=stage.best_of + kept)
+        asking = max(1, sum(source is None for _, source in stage.asked))  # suites that share the stage's prompts
+        made.answer(holds, base, tokens_of(reading.asked), most, times=(stage.best_of + kept) / asking)
 
 
 def tokens_of(asked: Sequence[Asked]) -> list[int]:

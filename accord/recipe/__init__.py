@@ -12,7 +12,7 @@ from pydantic import Field
 
 from accord.recipe import policy_params
 from accord.recipe.base import Name, Section, Seed, StageName, Table, one_of, unknown
-from accord.recipe.evaluate import Decoding, Evaluate, Sampling
+from accord.recipe.evaluate import Decoding, Evaluate, Sampling, Server
 from accord.recipe.likelihood import Pretrain, Sft, Shape
 from accord.recipe.policy import Mix, Policy, PolicyOptim, Rewards, RewardTerm, RolloutParams
 from accord.recipe.policy_params import (
@@ -65,6 +65,7 @@ __all__ = [
     "Sampling",
     "Section",
     "Select",
+    "Server",
     "Sft",
     "Shape",
     "Source",

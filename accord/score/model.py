@@ -67,8 +67,11 @@ class RewardModel:
 
 
 def rows_of(rollouts: Sequence[Rollout], tokenizer: PreTrainedTokenizerBase, *, as_sampled: bool) -> list[Row]:
-    """Prompt and answer of each rollout: the tokens as sampled where they are this tokenizer's, else tokenised anew."""
-    if as_sampled:
+    """Prompt and answer of each rollout: the tokens as sampled where they are this tokenizer's, else tokenised anew.
+
+    Answers of which the text alone is known have no tokens.
+    """
+    if as_sampled and all(rollout.tokens for rollout in rollouts):
         return [
             Row(r.prompt_tokens + r.tokens, [False] * len(r.prompt_tokens) + [True] * len(r.tokens)) for r in rollouts
         ]

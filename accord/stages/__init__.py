@@ -15,9 +15,9 @@ from accord.data.sources import fingerprint
 from accord.engine import Engine, process_count
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
-from accord.recipe import AnyStage, Mix, Recipe, Reward, Source
+from accord.recipe import AnyStage, Evaluate, Mix, Recipe, Reward, Source
 from accord.recipe_file import dump, parse, references
-from accord.run import RECORDS, Run, digest, locked, write_text
+from accord.run import RECORDS, Run, digest, file_digest, locked, write_text
 from accord.stages.check import functions, inspect, read_now
 from accord.stages.check_models import model_print, models
 from accord.stages.fit import Context, stop_on_signal
@@ -25,7 +25,9 @@ from accord.stages.select import NothingKept
 from accord.track import check_trackers, trackers
 
 # What changes where and how fast a stage runs, but not its result.
-NOT_RESULTS: dict[str, bool | set[str]] = {"save": True, "micro_tokens": True, "optim": {"micro_tokens"}}
+NOT_RESULTS: dict[str, bool | set[str]] = {
+    "save": True, "micro_tokens": True, "optim": {"micro_tokens"}, "server": True
+}  # fmt: skip
 
 
 def run(recipe: Recipe, out: Path, *, only: Sequence[str] = (), inspected: bool = False) -> Run:
@@ -115,6 +117,9 @@ def with_files(run: Run, stage: AnyStage) -> AnyStage:
         ]
 
     changed: dict[str, object] = {"data": located(stage.data)}
+    if isinstance(stage, Evaluate):
+        changed["remember"] = located(stage.remember) if stage.remember else None
+        changed["suites"] = [f"{name}={located([own])[0].source}" if own else name for name, own in stage.asked]
     held, mix = getattr(stage, "eval_data", None), getattr(stage, "mix", None)
     if isinstance(held, list):
         changed["eval_data"] = located(held)
@@ -165,6 +170,8 @@ def _shrink(stage: dict[str, object]) -> None:
         stage["rollout"] = {**rollout, "batch_size": 2 * rollout["group_size"], "max_new_tokens": 4}
     if "n" in stage:
         stage["n"] = 2
+    if "suites" in stage:
+        stage["limit"] = 64
     if "sampling" in stage:
         sampling = cast("dict[str, int]", stage["sampling"])
         longest = min(sampling["max_new_tokens"], 64) if "n" in stage else 4  # of select only answers that end are kept
@@ -186,6 +193,11 @@ def fingerprints(recipe: Recipe) -> dict[str, str]:
                 "data": {f"{key}-{i}": fingerprint(source) for i, (key, source) in enumerate(read_now(stage))},
                 "functions": {key: source_of(reference) for key, reference in functions(stage)},
                 "models": {key: model_print(model) for key, model in models(stage)},
+                **(
+                    {"files": {key: file_digest(path) for key, path in stage.files}}
+                    if isinstance(stage, Evaluate)
+                    else {}
+                ),
             }
         )
     return found
@@ -197,4 +209,7 @@ def _moveable(settings: object) -> object:
         return {_moveable(key): _moveable(value) for key, value in settings.items()}
     if isinstance(settings, list):
         return [_moveable(value) for value in settings]
+    if isinstance(settings, str) and "=/" in settings:  # a suite with its data
+        name, _, path = settings.partition("=/")
+        return f"{_moveable(name)}={Path(path).name}"
     return Path(settings).name if isinstance(settings, str) and settings.startswith("/") else settings

@@ -78,7 +78,7 @@ def load_critic(
 
 
 def open_rewards(
-    context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase, micro_tokens: int, *,
+    context: Context, rewards: Rewards, tokenizer: PreTrainedTokenizerBase | None, micro_tokens: int, *,
     beside: PreTrainedModel | None = None,
 ) -> Scorer:  # fmt: skip
     """The rewards of a recipe as one scorer; reward models that are adapters share the trunk of `beside` where they can."""

@@ -26,12 +26,12 @@ from accord.functions import is_reference, load_function
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES
 from accord.objectives.reward import OBJECTIVES as REWARD_OBJECTIVES
-from accord.recipe import AnyStage, Policy, Preference, Recipe, Reward, Source
+from accord.recipe import AnyStage, Evaluate, Policy, Preference, Recipe, Reward, Source
 from accord.recipe_file import sources
 from accord.stages.check_data import Contents, Wanted, read, wanted
+from accord.stages.check_evaluation import check_evaluation, read_own
 from accord.stages.check_models import check_models, models, origin
 from accord.stages.policy import open_objective
-from accord.suites import resolve as resolve_suite
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Seen:
     @property
     def first(self) -> Record:
         """The first record, as the stage takes it."""
-        asked = self.stage.kind in {"policy", "select", "evaluate"} and self.key != "mix.data"
+        asked = self.stage.kind in {"policy", "select", "evaluate"} and self.key not in {"mix.data", "remember"}
         return as_prompt(self.contents.head[0]) if asked else self.contents.head[0]
 
 
@@ -68,7 +68,10 @@ def inspect(recipe: Recipe) -> list[Seen]:
     found: list[Seen] = []
     for where, key, stage, source in named:
         of, root = source.model_dump_json(), origin(recipe, stage)
-        if of not in contents:
+        if isinstance(stage, Evaluate) and key.startswith("suites."):
+            of = f"{key} {of}"  # its rows may have a form of their own
+            contents[of] = read_own(stage, key.removeprefix("suites."), source, where)
+        elif of not in contents:
             contents[of] = read(source, asking[of])
         found.append(Seen(where, key, stage, contents[of], tokenizers.get(root) if isinstance(root, str) else None))
         _check_template(found[-1])
@@ -94,8 +97,8 @@ def leaks(recipe: Recipe, found: Sequence[Seen]) -> list[str]:
     }
     said: list[str] = []
     for name, stage in recipe.stage.items():
-        key = "data" if stage.kind == "evaluate" else "eval_data"
-        held = prompts(stage, key)
+        keys = ["data", *(key for key, _ in stage.own)] if isinstance(stage, Evaluate) else ["eval_data"]
+        key, held = keys[0], prompts(stage, *keys)
         for other in learnt if stage.kind == "evaluate" else [name]:
             if common := held & learnt[other]:
                 said.append(
@@ -110,8 +113,8 @@ def _check_names(where: str, stage: AnyStage) -> None:
         check(source, f"{where}.{key}")
     for key, reference in functions(stage):
         load_function(reference, f"{where}.{key}")
-    for suite in getattr(stage, "suites", []):
-        resolve_suite(suite, f"{where}.suites")
+    if isinstance(stage, Evaluate):
+        check_evaluation(stage, where)
     for key, model in models(stage):
         if model.startswith("/") and not Path(model).is_dir():
             raise RecipeError(
@@ -177,7 +180,7 @@ def read_now(stage: AnyStage) -> list[tuple[str, Source]]:
 def functions(stage: AnyStage) -> list[tuple[str, str]]:
     """The functions by reference that a stage calls, with their keys (data functions are sources)."""
     named = [("objective", getattr(stage, "objective", ""))]
-    named += [(f"suites.{name}", name) for name in getattr(stage, "suites", [])]
+    named += [(f"suites.{name}", name) for name, _ in stage.asked] if isinstance(stage, Evaluate) else []
     for key in ("rewards", "eval_rewards"):
         named += [(f"{key}.{name}", name) for name in getattr(stage, key, {})]
     return [(key, name) for key, name in named if is_reference(name)]

@@ -75,7 +75,7 @@ class Contents:
 
 def wanted(stage: AnyStage, key: str) -> Wanted:
     """What a stage asks of the records of its source `key`."""
-    if key == "mix.data":
+    if key in {"mix.data", "remember"}:
         return Wanted("text or demonstration")
     if key == "normalise.data" or stage.kind == "sft":
         return Wanted("demonstration")

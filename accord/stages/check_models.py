@@ -14,6 +14,7 @@ from accord.errors import ModelError, RecipeError
 from accord.functions import is_reference
 from accord.model import context_of, has_head, load_config, skeleton
 from accord.recipe import AnyStage, Evaluate, Lora, Policy, Pretrain, Recipe, Reward, Select, Shape
+from accord.recipe.evaluate import is_server
 from accord.run import folder_digest
 from accord.stages.fit import room_for
 from accord.stages.pretrain import fresh_model
@@ -95,7 +96,9 @@ def _check_adapter(recipe: Recipe, where: str, stage: AnyStage) -> None:
 def models(stage: AnyStage) -> list[tuple[str, str]]:
     """The models from outside the run that a stage reads, with their keys."""
     named = [("model", getattr(stage, "model", None)), ("reference", getattr(stage, "reference", None))]
-    named += [(f"models.{name}", path) for name, path in getattr(stage, "models", {}).items()]
+    if isinstance(stage, Evaluate):
+        named += [(f"models.{name}", path) for name, path in stage.local.items()]
+        named += [("judge", "" if is_server(stage.judge) else stage.judge)]
     named += [("normalise.policy", stage.normalise.policy)] if isinstance(stage, Reward) else []
     critic = getattr(getattr(stage, "params", None), "critic", "")
     named += [("params.critic", critic if critic not in {"reward", "policy", "trunk"} else "")]
@@ -107,7 +110,7 @@ def models(stage: AnyStage) -> list[tuple[str, str]]:
 def origin(recipe: Recipe, stage: AnyStage) -> str | Shape | None:
     """What a stage's model (of an evaluation the baseline) grew from: one from outside, or the shape of a new one."""
     while True:
-        model = stage.models[stage.baseline] if isinstance(stage, Evaluate) else stage.model
+        model = stage.start if isinstance(stage, Evaluate) else stage.model
         if model is None or not model.startswith("@"):
             return stage.shape if model is None and isinstance(stage, Pretrain) else model
         stage = recipe.stage[model[1:]]

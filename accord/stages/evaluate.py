@@ -1,218 +1,217 @@
-"""Any number of models side by side on the same prompts, each number with its standard error."""
+"""Any number of models side by side on the same prompts, each number with its standard error.
+
+Models, servers and ready answers are asked alike (accord/subjects). Answers are written down as they come and not asked for
+again when the stage goes on; `rescore` judges those that are there anew.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from accord import processes
 from accord.console import Progress as Line
-from accord.data import prepare
-from accord.data.batch import collate
+from accord.data.dropped import Dropped
 from accord.data.prepare import Asked
-from accord.data.records import Example, Message, Pair, Record, bucket, conversation
-from accord.data.tokenizer import load_tokenizer, pad_id, stop_ids
-from accord.estimate import Estimate, mean, ratio
-from accord.model import context_of, load_config, load_policy
-from accord.outputs import Roles
-from accord.recipe import Decoding, Evaluate, Sampling
-from accord.run import append, remove, write_json
-from accord.sampler import Rollout, as_batch, asks_of
-from accord.sampler.local import LocalSampler
+from accord.data.records import Record
+from accord.data.sources import read_each
+from accord.errors import Interrupted
+from accord.estimate import Estimate, mean
+from accord.recipe import Evaluate
+from accord.run import write_json
+from accord.sampler import Ask
 from accord.score import Score
 from accord.stages.actors import open_rewards
 from accord.stages.curves import trace
-from accord.stages.fit import Context, read_prompts
-from accord.suites import Suite, resolve
+from accord.stages.evaluate_book import Book, row_of, scores_in, settings
+from accord.stages.evaluate_numbers import Answers, Nats, against, differences, known_nats, memory, perplexity, summary
+from accord.stages.evaluate_others import annotated, by_judge, rated
+from accord.stages.evaluate_questions import Sheets, grades
+from accord.stages.evaluate_tasks import Task, judged, open_subject, read_data, say_missing, tasks_of
+from accord.stages.fit import Context
+from accord.subjects import Answer, Subject
+from accord.subjects.given import restored
+from accord.subjects.local import Local
+
+Numbers: TypeAlias = dict[str, Estimate]
+ANSWERS, RESULTS, SHEETS = "answers.jsonl", "results.json", "likelihoods.jsonl"
 
 
 @dataclass
-class Subject:
-    """A model under evaluation."""
+class Evaluation:
+    """What one evaluation holds while it goes on."""
 
-    name: str
-    path: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-
-
-@dataclass
-class Answers:
-    """One model's answers to one suite under one decoding, with what was thought of them."""
-
-    rollouts: list[Rollout]
-    scores: dict[str, list[Score]]
-    clusters: list[int]
+    context: Context
+    stage: Evaluate
+    book: Book
+    sheets: Sheets
+    line: Line
+    base: Local | None  # the baseline, where its tokens can be compared
+    tasks: list[Task]
+    known: list[Record]  # what the base knew
+    baselines: dict[str, Answers] = field(default_factory=dict)  # by label
+    remembered: dict[int, Nats] | None = None  # by the baseline
+    paired: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    done: int = 0
 
 
 def run(context: Context, stage: Evaluate) -> None:
     """Answer every suite with every model, sampled and greedily; leaves results.json and answers.jsonl."""
-    base = open_subject(context, stage.baseline, stage.models[stage.baseline])
-    reward = open_rewards(context, stage.rewards, base.tokenizer, stage.micro_tokens) if stage.rewards else None
-    asked, room = read_prompts(context, stage, base.tokenizer, base.path)
-    suites = [resolve(name, f"{context.where}.suites")([a.record for a in asked], reward) for name in stage.suites]
-    results: dict[str, dict[str, Estimate]] = {name: {} for name in stage.models}
-    baselines: dict[str, Answers] = {}
-    draft = context.folder.path / "answers.jsonl"
-    remove(draft)
-    others = [name for name in stage.models if name != stage.baseline]
-    line = Line(context.name, len(stage.models) * len(suites) * 2)
-    done = 0
-    for name in [stage.baseline, *others]:
-        subject = base if name == stage.baseline else open_subject(context, name, stage.models[name])
-        for suite in suites:
-            results[name] |= {f"{suite.name}/perplexity": p for p in [perplexity(context, stage, subject, suite)] if p}
-            for label, temperature in ((suite.name, stage.sampling.temperature), (f"{suite.name}@greedy", 0.0)):
-                answers = answer(context, stage, subject, suite, room, temperature)
-                found = summary(answers) | against(answers, baselines.setdefault(label, answers))
-                if name != stage.baseline:
-                    found |= divergence(context, stage, subject, base, answers)
-                results[name] |= {f"{label}/{metric}": value for metric, value in found.items()}
-                append(draft, rows_of(subject, suite, answers, settings(stage.sampling, temperature)))
-                done += 1
-                line.step(done, {f"eval/{k}": v.value for k, v in found.items()})
-    if stage.curves:
-        trace(context, stage, asked, suites)
-    for name in stage.models:
-        context.track(f"{context.name}-{name}", 0, {metric: found.value for metric, found in results[name].items()})
-    models = {name: {k: v.to_json() for k, v in results[name].items()} for name in stage.models}
-    write_json(context.folder.path / "results.json", {"baseline": stage.baseline, "models": models})
+    results: dict[str, Numbers] = {}
+    if stage.models:
+        first = open_subject(context, stage, stage.baseline)
+        base = first if isinstance(first, Local) else None
+        made, asked = begin(context, stage, base)
+        for name in [stage.baseline, *(name for name in stage.models if name != stage.baseline)]:
+            subject = first if name == stage.baseline else open_subject(context, stage, name)
+            results[name] = evaluate(made, subject)
+        if stage.curves:
+            trace(context, stage, asked, [task.suite for task in made.tasks])
+        paired = made.paired
+    else:
+        paired = {}
+    finish(context, stage, results, paired)
 
 
-def open_subject(context: Context, name: str, reference: str) -> Subject:
-    """A model to evaluate, on the device."""
-    where = f"{context.where}.models.{name}"
-    path = context.path(reference)
-    tokenizer = load_tokenizer(path, where)
-    return Subject(name, path, context.engine.place(load_policy(path, tokenizer, where)), tokenizer)
-
-
-def answer(context: Context, stage: Evaluate, subject: Subject, suite: Suite, room: int, temperature: float) -> Answers:
-    """One answer to every prompt of a suite, scored."""
-    loaded = prepare.Loaded(list(suite.records))
-    asked: list[Asked] = prepare.prompts(loaded, subject.tokenizer, room=room, where=context.where)
-    asks = asks_of(asked)
-    sampler = LocalSampler(subject.model, subject.tokenizer, stop_ids(subject.tokenizer, subject.path))
-    rollouts = context.engine.generate(
-        sampler, asks, max_new_tokens=stage.sampling.max_new_tokens, temperature=temperature, seed=context.seed + 2,
-        decoding=stage.sampling,
+def begin(
+    context: Context, stage: Evaluate, base: Local | None, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[Evaluation, list[Asked]]:
+    """Everything that is read before the first answer. Reward models read the tokens of `tokenizer`, or the base's, as they
+    are."""
+    tokenizer = base.tokenizer if base else tokenizer
+    reward = open_rewards(context, stage.rewards, tokenizer, stage.micro_tokens) if stage.rewards else None
+    data, asked = read_data(context, stage, base)
+    tasks = tasks_of(context, stage, data, reward)
+    known = (
+        list(read_each(stage.limited(stage.remember), Dropped(), f"{context.where}.remember")) if stage.remember else []
+    )
+    total = sum(len(task.prompts) * len(list(ways(stage, decodes=True))) for task in tasks) * len(stage.models)
+    folder = context.folder.path
+    made = Evaluation(
+        context, stage, Book.open(folder / ANSWERS), Sheets.open(folder / SHEETS), Line(context.name, max(total, 1)), base,
+        tasks, known,
     )  # fmt: skip
-    scores = {name: scorer(rollouts) for name, scorer in suite.scorers.items()}
-    return Answers(rollouts, scores, [bucket(a.record, 2**60) for a in asked])
+    return made, asked
 
 
-def summary(answers: Answers) -> dict[str, Estimate]:
-    """Mean scores with their parts, length in tokens, and the share of answers that ended."""
-    values: dict[str, list[float]] = {
-        "length": [float(len(r.tokens)) for r in answers.rollouts],
-        "finished": [float(r.finish == "stop") for r in answers.rollouts],
+def finish(
+    context: Context, stage: Evaluate, results: dict[str, Numbers], paired: dict[str, dict[str, dict[str, float]]]
+) -> None:
+    """Add what comes from elsewhere, and write results.json."""
+    baseline = stage.baseline
+    if stage.annotations:
+        baseline = annotated(stage, results, f"{context.where}.annotations") or baseline
+    if stage.ratings:
+        rated(stage, results, f"{context.where}.ratings")
+    for name, found in results.items():
+        context.track(f"{context.name}-{name}", 0, {metric: value.value for metric, value in found.items()})
+    models = {name: {k: v.to_json() for k, v in found.items()} for name, found in results.items()}
+    more = {"paired": paired} if paired else {}
+    write_json(context.folder.path / RESULTS, {"baseline": baseline, "models": models, **more})
+
+
+def evaluate(made: Evaluation, subject: Subject) -> Numbers:
+    """Everything that is reported of one model."""
+    found: Numbers = {}
+    for task in made.tasks:
+        found |= {f"{task.name}/{metric}": value for metric, value in grades(made.sheets, subject, task.suite).items()}
+        if isinstance(subject, Local) and task.prompts and (value := perplexity(subject, list(task.suite.records))):
+            found[f"{task.name}/perplexity"] = value
+        for label, temperature in ways(made.stage, decodes=subject.decodes) if task.prompts else ():
+            answers = answer(made, subject, task, f"{task.name}{label}", temperature)
+            numbers = measured(made, subject, task, f"{task.name}{label}", answers)
+            found |= {f"{task.name}{label}/{metric}": value for metric, value in numbers.items()}
+            made.line.step(made.done, {f"eval/{k}": v.value for k, v in numbers.items()})
+    if made.known and isinstance(subject, Local):
+        found |= {f"memory/{metric}": value for metric, value in remembered(made, subject).items()}
+    return found
+
+
+def ways(stage: Evaluate, *, decodes: bool) -> Iterator[tuple[str, float]]:
+    """How prompts are answered: what is put behind a suite's name, and the temperature. Ready answers are as they are."""
+    if stage.decode != "greedy" or not decodes:
+        yield "", stage.sampling.temperature
+    if stage.decode != "sampled" and decodes:
+        yield "@greedy", 0.0
+
+
+def answer(made: Evaluation, subject: Subject, task: Task, label: str, temperature: float) -> Answers:
+    """One answer to every prompt of a suite, scored; those that are in the book are taken from there."""
+    asks = subject.asks(task.prompts, task.form)
+    say_missing(made.context, subject, task, len(asks))
+    whole = Answers([], [], {name: [] for name in task.suite.scorers}, [task.clusters[ask.number] for ask in asks])
+    for start in range(0, len(asks), subject.chunk):
+        part = asks[start : start + subject.chunk]
+        answers, scores = answer_part(made, subject, task, label, part, temperature)
+        whole.places += [ask.number for ask in part]
+        whole.answers += answers
+        for name, values in scores.items():
+            whole.scores[name] += values
+        made.done += len(part)
+        made.line.step(made.done, {})
+    made.done += len(task.prompts) - len(asks)
+    return whole
+
+
+def answer_part(
+    made: Evaluation, subject: Subject, task: Task, label: str, asks: Sequence[Ask], temperature: float
+) -> tuple[list[Answer], dict[str, list[Score]]]:
+    """The answers to a few prompts with their scores: those in the book, and the others, which are put there."""
+    context, stage = made.context, made.stage
+    if any(processes.gather(context.stop.is_set())):
+        raise Interrupted(context.where, "stopped, and the answers so far are kept", "run the same command to go on")
+    new = [ask for ask in asks if (subject.name, label, ask.number) not in made.book.rows]
+    if new:
+        answers = subject.answer(new, stage.sampling, temperature=temperature, seed=context.seed + 2)
+        scores = judged(task, subject, made.base, answers)
+        sampling = settings(stage.sampling, temperature) if subject.decodes else {}
+        each = [{name: found[i] for name, found in scores.items()} for i in range(len(new))]
+        pairs = zip(new, answers, each, strict=True)
+        made.book.add([row_of(subject.name, task.name, ask.number, a, s, sampling) for ask, a, s in pairs])
+        if len(new) == len(asks):
+            return answers, scores
+    rows = [made.book.rows[subject.name, label, ask.number] for ask in asks]
+    kept = [scores_in(row, list(task.suite.scorers)) for row in rows]
+    return [restored(ask, row) for ask, row in zip(asks, rows, strict=True)], {
+        name: [found[name] for found in kept] for name in task.suite.scorers
     }
-    for name, scores in answers.scores.items():
-        values[name] = [score.value for score in scores]
-    return {k: estimate for k, v in values.items() if (estimate := mean(v, answers.clusters))}
 
 
-def against(answers: Answers, baseline: Answers) -> dict[str, Estimate]:
-    """Shares of prompts on which the answer's reward is above, equal to or below the baseline's, and the win rate, in
-    which a tie counts half. Nothing for the baseline."""
-    if answers is baseline or "reward" not in answers.scores:
-        return {}
-    theirs = {_key(r.prompt): s.value for r, s in zip(baseline.rollouts, baseline.scores["reward"], strict=True)}
-    wins = [
-        _win(score.value, theirs.get(_key(rollout.prompt), math.nan))
-        for rollout, score in zip(answers.rollouts, answers.scores["reward"], strict=True)
-    ]
-    outcomes = {"win_rate": wins} | {
-        name: [math.nan if math.isnan(win) else float(win == value) for win in wins]
-        for name, value in (("win", 1.0), ("tie", 0.5), ("lose", 0.0))
-    }
-    return {name: found for name, values in outcomes.items() if (found := mean(values, answers.clusters))}
+def measured(made: Evaluation, subject: Subject, task: Task, label: str, answers: Answers) -> Numbers:
+    """What is reported of one model's answers to one suite under one decoding."""
+    found = summary(answers)
+    if task.suite.whole:
+        found |= task.suite.whole(answers.answered)
+    if subject.name == made.stage.baseline:
+        made.baselines[label] = answers
+    elif label in made.baselines:
+        baseline = made.baselines[label]
+        found |= against(answers, baseline)
+        if made.stage.judge:
+            found |= by_judge(made.context, made.stage, answers, baseline)
+        told = made.paired.setdefault(subject.name, {})
+        told |= {f"{label}/{metric}": value for metric, value in differences(answers, baseline).items()}
+    if isinstance(subject, Local) and made.base and subject is not made.base:
+        found |= divergence(subject, made.base, answers)
+    return found
 
 
-def _win(ours: float, theirs: float) -> float:
-    if math.isnan(ours) or math.isnan(theirs):
-        return math.nan
-    return 0.5 if ours == theirs else float(ours > theirs)
-
-
-def _key(prompt: Sequence[Message]) -> tuple[str, ...]:
-    return tuple(turn["content"] for turn in prompt)
-
-
-def divergence(
-    context: Context, stage: Evaluate, subject: Subject, base: Subject, answers: Answers
-) -> dict[str, Estimate]:
+def divergence(subject: Local, base: Local, answers: Answers) -> Numbers:
     """KL from the baseline in nats per answer: the exact sum over the vocabulary at temperature 1 on the sampled
     prefixes. Unmeasured where the two do not share their tokens."""
-    if subject.tokenizer.get_vocab() != base.tokenizer.get_vocab():
-        return {}
-    batch = as_batch(answers.rollouts, pad_id(subject.tokenizer), temperature=1.0)
-    kl = context.engine.kl(subject.model, base.model, batch, micro_tokens=stage.micro_tokens).sum(1)
-    found = mean(kl.tolist(), answers.clusters)
+    kl = subject.kl(base, answers.answered.rollouts)
+    found = mean(kl, answers.clusters) if kl else None
     return {"kl": found} if found else {}
 
 
-def perplexity(context: Context, stage: Evaluate, subject: Subject, suite: Suite) -> Estimate | None:
-    """Perplexity per token of the answers that the suite's records bring; None where they bring none."""
-    known = [(record, text) for record in suite.records if (text := reference_answer(record))]
-    if not known:
-        return None
-    prompts = [conversation(record) for record, _ in known]
-    rows = prepare.answered(subject.tokenizer, prompts, [text for _, text in known])
-    longest = stage.max_tokens or context_of(load_config(subject.path, context.where))
-    kept = [i for i, row in enumerate(rows) if len(row) <= longest]
-    if not kept:
-        return None
-    batch = collate([[rows[i]] for i in kept], pad_id(subject.tokenizer))
-    out = context.engine.outputs(Roles(policy=subject.model), batch, ["logp"], micro_tokens=stage.micro_tokens)
-    tokens = batch.train.sum(1).tolist()
-    nll = ratio((-out.logp.sum(1)).tolist(), tokens, [bucket(known[i][0], 2**60) for i in kept])
-    if nll is None:
-        return None
-    value = math.exp(nll.value)
-    return Estimate(value, value * nll.stderr, nll.n)  # delta method
-
-
-def reference_answer(record: Record) -> str:
-    """The answer that a record holds up as good; empty where it holds none."""
-    if isinstance(record, Pair):
-        return record.chosen
-    if isinstance(record, Example):
-        return next((turn["content"] for turn in reversed(record.messages) if turn["role"] == "assistant"), "")
-    return ""
-
-
-def settings(sampling: Sampling, temperature: float) -> dict[str, object]:
-    """How answers were sampled: the temperature, and what is not as it is left."""
-    return {
-        "temperature": temperature,
-        **sampling.model_dump(include=set(Decoding.model_fields), exclude_defaults=True),
-    }
-
-
-def rows_of(
-    subject: Subject, suite: Suite, answers: Answers, sampling: Mapping[str, object]
-) -> list[dict[str, object]]:
-    """Answers as rows of answers.jsonl, with all that is needed to recount."""
-    rows: list[dict[str, object]] = []
-    for i, rollout in enumerate(answers.rollouts):
-        scores = {name: found[i] for name, found in answers.scores.items()}
-        row: dict[str, object] = {
-            "model": subject.name,
-            "suite": suite.name,
-            "prompt": rollout.prompt,
-            "response": rollout.text,
-            "finish": rollout.finish,
-            "tokens": len(rollout.tokens),
-            "sampling": dict(sampling),
-            "scores": {name: score.value for name, score in scores.items() if not math.isnan(score.value)},
-            "why": "; ".join(score.why for score in scores.values() if score.why),
-        }
-        parts = {name: score.parts for name, score in scores.items() if score.parts}
-        row |= {"parts": parts} if parts else {}
-        if "constraints" in rollout.meta:
-            row["constraints"] = rollout.meta["constraints"]
-        rows.append(row)
-    return rows
+def remembered(made: Evaluation, subject: Local) -> Numbers:
+    """What a model still knows of what the base knew."""
+    ours = known_nats(subject, made.known)
+    if subject is made.base:
+        made.remembered = ours
+        return memory(ours, None, made.known)
+    shared = made.base is not None and subject.tokenizer.get_vocab() == made.base.tokenizer.get_vocab()
+    return memory(ours, made.remembered if shared else None, made.known)

@@ -230,7 +230,7 @@ def read_prompts(
     context: Context, stage: Select | Evaluate, tokenizer: PreTrainedTokenizerBase, path: str
 ) -> tuple[list[Asked], int]:
     """The prompts of a stage that trains nothing, and the tokens that each may have beside its answer."""
-    loaded, _ = load(stage.data, None, context.where)
+    loaded, _ = load(stage.limited(stage.data) if isinstance(stage, Evaluate) else stage.data, None, context.where)
     longest = stage.max_tokens or context_of(load_config(path, context.where))
     room = room_for(stage.sampling.max_new_tokens, longest, f"{context.where}.sampling.max_new_tokens")
     asked = prompts(loaded, tokenizer, room=room, where=f"{context.where}.data")

@@ -1,0 +1,68 @@
+"""What others say of answers: an LLM judge, ready judgements, people's ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from accord.data.files import check_file, read_file
+from accord.data.turns import BadRow
+from accord.errors import DataError
+from accord.estimate import Estimate
+from accord.recipe import Evaluate
+from accord.stages.evaluate_numbers import Answers
+from accord.stages.fit import Context
+
+Row: TypeAlias = dict[str, object]
+Results: TypeAlias = dict[str, dict[str, Estimate]]
+
+
+def by_judge(context: Context, stage: Evaluate, answers: Answers, baseline: Answers) -> dict[str, Estimate]:
+    """What the stage's judge says of answers beside the baseline's to the same prompts, each number under `judge_`."""
+    # Only here, as an evaluation without a judge needs neither.
+    from accord.compare import pairs
+    from accord.score import judge
+
+    ours, theirs = answers.beside(baseline)
+    asked = judge.open_judge(
+        context.path(stage.judge), context.engine, stage.server, seed=context.seed, where=f"{context.where}.judge"
+    )
+    return {f"judge_{name}": value for name, value in pairs.against(ours.answered, theirs.answered, asked).items()}
+
+
+def annotated(stage: Evaluate, results: Results, where: str) -> str:
+    """Add `winrate/...` from judgements in AlpacaEval's form to each model that they are of; returns their baseline."""
+    from accord.compare.alpaca import from_annotations
+
+    rows = rows_of(stage.annotations, where)
+    models: dict[str, list[Row]] = {}
+    for row in rows:
+        models.setdefault(str(row.get("generator_2") or Path(stage.annotations).stem), []).append(row)
+    for model, own in models.items():
+        found = results.setdefault(model, {})
+        found |= {f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own).items()}
+    return str(rows[0].get("generator_1") or "")
+
+
+def rated(stage: Evaluate, results: Results, where: str) -> None:
+    """Add people's ratings, as columns, to each model that they are of."""
+    from accord.feedback.ratings import columns
+
+    for model, found in columns(rows_of(stage.ratings, where)).items():
+        own = results.setdefault(model, {})
+        own |= {name if "/" in name else f"people/{name}": value for name, value in found.items()}
+
+
+def rows_of(path: str, where: str) -> list[Row]:
+    """The rows of a file as they are; DataError where one is no object, or there is none."""
+    check_file(Path(path), where)
+    found: list[Row] = []
+    for at, row in read_file(Path(path)):
+        if isinstance(row, BadRow):
+            raise row
+        if not isinstance(row, dict):
+            raise DataError(at, f"a row is {type(row).__name__}", "it must be an object with named columns")
+        found.append(cast(Row, row))
+    if not found:
+        raise DataError(where, f"{path} is empty", "give a file with rows")
+    return found
