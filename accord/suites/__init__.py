@@ -63,7 +63,17 @@ class Suite:
 
 Maker: TypeAlias = Callable[[Sequence[Record], Scorer | None], Suite]
 
-SUITES = ("prompts", "demo")  # each a file of this folder, with a function of the same name
+SUITES = (  # each a file of this folder, with a function of the same name
+    "prompts",
+    "demo",
+    "truthfulqa",
+    "bbq",
+    "crows_pairs",
+    "occupations",
+    "sycophancy",
+    "confidence",
+    "persona",
+)
 
 
 def resolve(name: str, where: str) -> Maker:
