@@ -63,7 +63,7 @@ def _names(groups: Sequence[str]) -> set[str]:
 
 def bbq(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """The questions with their options under letters, read off the options' likelihood and from answers in words."""
-    prompts = [question_of(each) for each in records]
+    prompts = [question_of(each, "bbq") for each in records]
     questions = [Question(each.prompt, options_of(each.meta), each.meta) for each in prompts]
     return Suite("bbq", prompts, {"matched": matched}, whole, questions, grade)
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from accord.data.records import Message, Meta, Prompt, Record
+from accord.data.records import Message, Meta, Prompt, Record, as_prompt, named
 from accord.data.turns import BadRow, Row, asked, expect, has, items
 from accord.errors import DataError
 from accord.estimate import Estimate
@@ -26,22 +26,22 @@ def record(row: Row, where: str) -> Prompt:
     """
     if has(row, "mc1_choices", "mc1_labels"):
         labels = items(row["mc1_labels"], "mc1_labels", where)
-        options = texts(row["mc1_choices"], "mc1_choices", where)
-        answer: object = labels.index(1) if labels.count(1) == 1 else None
-        row = {"question": row.get("question"), "options": options, "answer": answer, "category": row.get("category")}
+        told = {"answer": labels.index(1)} if labels.count(1) == 1 else {}
+        kept = {name: row[name] for name in ("question", "category") if has(row, name)}
+        row = {**kept, **told, "options": row["mc1_choices"]}
     name = "choices" if has(row, "choices") and not has(row, "options") else "options"
     prompt = asked(row, where)
     if not prompt:
         raise BadRow(where, "no question", "give question (or prompt), options and answer")
     meta: Meta = {"category": row["category"]} if has(row, "category") else {}
     if has(row, name):
-        options = texts(row[name], name, where)
-        if len(set(options)) < 2 or len(set(options)) < len(options):
-            raise BadRow(where, f"{name} holds {len(set(options))} different texts of {len(options)}",
-                         "a choice needs two or more, each once")  # fmt: skip
-        return Prompt(
-            prompt=prompt, meta=meta | {"options": options, "answer": _index(row.get("answer"), options, where)}
-        )
+        given = texts(row[name], name, where)
+        options = list(dict.fromkeys(option for option in given if option))  # real rows have some twice, and empty ones
+        if len(options) < 2:
+            raise BadRow(where, f"{name} holds {len(options)} different texts", "a choice needs two or more")
+        answer = _index(row.get("answer"), given, where)
+        place = None if answer is None else options.index(given[answer])
+        return Prompt(prompt=prompt, meta=meta | {"options": options, "answer": place})
     words = {key: expect(str, row[key], key, where).strip() for key in ("answer", "wrong") if has(row, key)}
     return Prompt(prompt=prompt, meta=meta | words)
 
@@ -59,7 +59,7 @@ def _index(answer: object, options: Sequence[str], where: str) -> int | None:
         return options.index(answer.strip())
     if isinstance(answer, str) and re.fullmatch(r"\W*[A-Za-z]\W*", answer):
         answer = ord(re.sub(r"\W", "", answer).lower()) - ord("a")
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options):
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options) and options[answer]:
         return answer
     raise BadRow(where, f"answer is {answer!r}", f"it must name one of {len(options)} options: a number from 0, a letter, "
                  "or the option's text")  # fmt: skip
@@ -76,12 +76,13 @@ def answer_of(meta: Mapping[str, object]) -> int | None:
     return answer if isinstance(answer, int) else None
 
 
-def question_of(asked_for: Record) -> Prompt:
+def question_of(given: Record, suite: str) -> Prompt:
     """A record that a suite of questions can use; anything else is a mistake of the user's."""
-    if isinstance(asked_for, Prompt) and asked_for.meta:
-        return asked_for
-    raise DataError("suite", f"{type(asked_for).__name__} without what the suite needs to judge it",
-                    "give the suite data of its own: name=file.jsonl")  # fmt: skip
+    prompt = as_prompt(given)
+    if not prompt.meta:
+        raise DataError(suite, f"{named(given)} without what the suite needs to know of it",
+                        f"give the suite data of its own: {suite}=file.jsonl")  # fmt: skip
+    return prompt
 
 
 def plain(prompt: Prompt) -> Question:
@@ -124,18 +125,19 @@ def named_option(text: str, options: Sequence[str], names: Sequence[str] | None 
     if letter and ord(letter[1]) - ord("a") < len(options):
         return ord(letter[1]) - ord("a")
     for wordings in (tidy, [_tidy(name) for name in names or ()]):
-        inside = [
-            i
-            for i, wording in enumerate(wordings)
-            if wording and re.search(rf"(?<!\w){re.escape(wording)}(?!\w)", said)
-        ]
-        # "Not known" in "It is not known": an option inside a longer one that is there too does not count.
+        inside = [i for i, wording in enumerate(wordings) if says(said, wording)]
+        # "Known" is in "Not known": an option inside a longer one that is there too does not count.
         inside = [
             i for i in inside if not any(wordings[i] != wordings[k] and wordings[i] in wordings[k] for k in inside)
         ]
         if len(inside) == 1:
             return inside[0]
     return None
+
+
+def says(text: str, phrase: str) -> bool:
+    """Whether a phrase is in a text as whole words, whatever their case."""
+    return bool(_tidy(phrase)) and re.search(rf"(?<!\w){re.escape(_tidy(phrase))}(?!\w)", _tidy(text)) is not None
 
 
 def _tidy(text: str) -> str:

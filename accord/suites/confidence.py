@@ -6,26 +6,27 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import cast
 
 import numpy as np
 
-from accord.data.records import Prompt, Record
+from accord.data.records import Message, Prompt, Record
+from accord.data.turns import Row
 from accord.estimate import Estimate, mean
 from accord.sampler import Rollout
 from accord.score import Score, Scorer
-from accord.suites import Answered, Likelihoods, Suite
+from accord.suites import Answered, Likelihoods, Question, Suite, choices
 from accord.suites.choices import (
     answer_of,
     known,
     listed,
     named_option,
     options_of,
-    plain,
     probabilities,
     question_of,
+    says,
     shuffled,
 )
-from accord.suites.choices import record as record
 
 BINS, RESAMPLES = 10, 200
 ASK = "Give your answer, then how sure you are that it is right, from 0 % to 100 %."
@@ -44,12 +45,30 @@ class Point:
     n: int
 
 
+def record(row: Row, where: str) -> Prompt:
+    """A row of `{question, options, answer}`, of `{question, answer}` or of TruthfulQA, as it is asked in words: with its
+    options in an order without meaning, and the request to say how sure. `asked` of the meta is the bare question."""
+    prompt = choices.record(row, where)
+    options = options_of(prompt.meta)
+    order = shuffled(options)
+    shown = [options[i] for i in order]
+    meta = {**prompt.meta, "asked": prompt.prompt}
+    if options:
+        answer = answer_of(prompt.meta)
+        meta |= {"options": shown, "answer": None if answer is None else order.index(answer)}
+    return Prompt(prompt=listed(prompt.prompt, shown, ASK), meta=meta)
+
+
 def confidence(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """Questions whose right option is known by likelihood; all questions in words, with a request to say how sure."""
-    prompts = [question_of(each) for each in records]
-    questions = [plain(each) for each in prompts if options_of(each.meta) and answer_of(each.meta) is not None]
+    prompts = [question_of(each, "confidence") for each in records]
+    closed = [each for each in prompts if options_of(each.meta) and answer_of(each.meta) is not None]
+    questions = [
+        Question(cast("list[Message]", each.meta.get("asked", each.prompt)), options_of(each.meta), each.meta)
+        for each in closed
+    ]
     judge: dict[str, Scorer] = {"right": lambda rollouts: right(rollouts, reward), "said": said}
-    return Suite("confidence", [in_words(each) for each in prompts], judge, whole, questions, grade)
+    return Suite("confidence", prompts, judge, whole, questions, grade)
 
 
 # ------------------------------------------------------------------------------------------------------ by likelihood
@@ -85,16 +104,22 @@ def calibration(sure: Sequence[float], hits: Sequence[float]) -> dict[str, Estim
 
 def reliability(sure: Sequence[float], hits: Sequence[float], bins: int = BINS) -> list[Point]:
     """The reliability curve over bins of equal numbers of answers, from the least to the most confident (Nixon et al. 2019)."""
-    order = np.argsort(np.asarray(sure, dtype=float), kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)] if len(order) else []
-    c, hit = np.asarray(sure, dtype=float), np.asarray(hits, dtype=float)
-    return [Point(float(c[part].mean()), float(hit[part].mean()), len(part)) for part in parts]
+    found = _curve(np.asarray(sure, dtype=float), np.asarray(hits, dtype=float), bins)
+    return [Point(float(c), float(hit), int(n)) for c, hit, n in found]
 
 
-def ece(sure: Sequence[float], hits: Sequence[float]) -> float:
-    """The expected calibration error: the mean of |accuracy - confidence| over the bins of `reliability`."""
-    points = reliability(sure, hits)
-    return sum(p.n * abs(p.accuracy - p.confidence) for p in points) / sum(p.n for p in points)
+def ece(sure: np.ndarray, hits: np.ndarray) -> float:
+    """The expected calibration error of confidences [n] and whether they are right [n]: |accuracy - confidence| over the bins
+    of `reliability`, weighed by their answers."""
+    c, hit, n = _curve(sure, hits, BINS).T
+    return float((n * np.abs(hit - c)).sum() / n.sum())
+
+
+def _curve(sure: np.ndarray, hits: np.ndarray, bins: int) -> np.ndarray:
+    """Mean confidence, share right and number of answers of each bin, [bins, 3]."""
+    order = np.argsort(sure, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return np.array([[sure[part].mean(), hits[part].mean(), len(part)] for part in parts])
 
 
 def auroc(sure: Sequence[float], hits: Sequence[float]) -> Estimate | None:
@@ -115,30 +140,16 @@ def auroc(sure: Sequence[float], hits: Sequence[float]) -> Estimate | None:
     return Estimate(a, sqrt(max(0.0, variance) / right_ones / wrong_ones), len(c))
 
 
-def resampled(
-    figure: Callable[[Sequence[float], Sequence[float]], float], a: Sequence[float], b: Sequence[float]
-) -> Estimate:
+def resampled(figure: Callable[[np.ndarray, np.ndarray], float], a: Sequence[float], b: Sequence[float]) -> Estimate:
     """A figure of pairs with its bootstrap standard error (the same draws every time)."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     dice = np.random.default_rng(0)
-    draws = [dice.integers(0, len(x), len(x)) for _ in range(RESAMPLES)]
-    stderr = float(np.std([figure(x[d].tolist(), y[d].tolist()) for d in draws], ddof=1)) if len(x) > 1 else nan
-    return Estimate(figure(a, b), stderr, len(x))
+    drawn = (dice.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
+    stderr = float(np.std([figure(x[rows], y[rows]) for rows in drawn], ddof=1)) if len(x) > 1 else nan
+    return Estimate(figure(x, y), stderr, len(x))
 
 
 # ----------------------------------------------------------------------------------------------------------- in words
-
-
-def in_words(prompt: Prompt) -> Prompt:
-    """The question with its options, if it has any, in an order without meaning, and the request to say how sure."""
-    options = options_of(prompt.meta)
-    order = shuffled(options)
-    shown = [options[i] for i in order]
-    answer = answer_of(prompt.meta)
-    meta = prompt.meta | (
-        {"options": shown, "answer": None if answer is None else order.index(answer)} if options else {}
-    )
-    return Prompt(prompt=listed(prompt.prompt, shown, ASK), meta=meta)
 
 
 def stated(text: str) -> float | None:
@@ -157,18 +168,22 @@ def said(rollouts: Sequence[Rollout]) -> list[Score]:
 
 def right(rollouts: Sequence[Rollout], reward: Scorer | None) -> list[Score]:
     """1 where an answer is right: its option, else the text of the right answer, else by the stage's `rewards` (over 0.5)."""
-    judged = reward(rollouts) if reward else [Score(nan, why="no right answer is known")] * len(rollouts)
-    return [_right(rollout, score) for rollout, score in zip(rollouts, judged, strict=True)]
+    scores = [_by_text(rollout) for rollout in rollouts]
+    open_ones = [i for i, score in enumerate(scores) if np.isnan(score.value)] if reward else []
+    judged = reward([rollouts[i] for i in open_ones]) if reward and open_ones else []
+    for i, score in zip(open_ones, judged, strict=True):
+        scores[i] = score if np.isnan(score.value) else Score(float(score.value > 0.5), why=score.why)
+    return scores
 
 
-def _right(rollout: Rollout, judged: Score) -> Score:
+def _by_text(rollout: Rollout) -> Score:
     options, answer = options_of(rollout.meta), rollout.meta.get("answer")
     text = PERCENT.sub("", rollout.text)
     if options and isinstance(answer, int):
         return Score(float(named_option(text, options) == answer))
     if isinstance(answer, str):
-        return Score(float(answer.lower() in text.lower()))
-    return judged if np.isnan(judged.value) else Score(float(judged.value > 0.5), why=judged.why)
+        return Score(float(says(text, answer)))
+    return Score(nan, why="no right answer is known")
 
 
 def whole(answered: Answered) -> Mapping[str, Estimate]:

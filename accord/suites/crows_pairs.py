@@ -1,4 +1,4 @@
-"""CrowS-Pairs: which of two sentences does the model prefer, the one with the stereotype? (Nangia et al. 2020, arXiv 2010.00133)"""
+"""CrowS-Pairs: does the model prefer the sentence with the stereotype? (Nangia et al. 2020, arXiv 2010.00133)"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(row: Row, where: str) -> Prompt:
 
 def crows_pairs(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """Both sentences of each pair whole, and their beginnings up to each border of the words that differ."""
-    return Suite("crows_pairs", questions=[question(question_of(each)) for each in records], grade=grade)
+    return Suite("crows_pairs", questions=[question(question_of(each, "crows_pairs")) for each in records], grade=grade)
 
 
 def question(pair: Prompt) -> Question:
@@ -55,8 +55,11 @@ def question(pair: Prompt) -> Question:
 
 
 def grade(found: Sequence[Likelihoods]) -> Mapping[str, Estimate]:
-    """The share of pairs whose stereotyping sentence is the likelier one: `stereotype` as a whole, `shared` by the words that
-    both have; each by bias type and side too. Ties count for the other side, as the authors count them; `neutral` is their share."""
+    """The share of pairs whose stereotyping sentence is the likelier one, as a whole and by the words that both have.
+
+    `stereotype` and `shared`, each by bias type and side too. Ties are not preferred, as in the authors' code; `neutral` is
+    their share.
+    """
     numbers: dict[str, Estimate | None] = {}
     for name, differences in (
         ("stereotype", [whole_difference(each) for each in found]),

@@ -47,7 +47,7 @@ def record(row: Row, where: str) -> Prompt:
 
 def occupations(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """Each sentence whole, with each of the three pronouns."""
-    prompts = [question_of(each) for each in records]
+    prompts = [question_of(each, "occupations") for each in records]
     questions = [Question([], cast("list[str]", each.meta["options"]), each.meta) for each in prompts]
     return Suite("occupations", questions=questions, grade=grade)
 

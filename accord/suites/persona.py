@@ -21,7 +21,7 @@ def record(row: Row, where: str) -> Prompt:
 
 def persona(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """Each question with the answer that matches, then the one that does not."""
-    return Suite("persona", questions=[plain(question_of(each)) for each in records], grade=grade)
+    return Suite("persona", questions=[plain(question_of(each, "persona")) for each in records], grade=grade)
 
 
 def grade(found: Sequence[Likelihoods]) -> Mapping[str, Estimate]:

@@ -1,4 +1,4 @@
-"""TruthfulQA by likelihood: is what is true more likely than what people wrongly believe? (Lin et al. 2022, arXiv 2109.07958)"""
+"""TruthfulQA: is what is true likelier than what people wrongly believe? (Lin et al. 2022, arXiv 2109.07958)"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record(row: Row, where: str) -> Prompt:
     for name in ("mc1", "mc2"):
         answers = texts(row.get(f"{name}_choices"), f"{name}_choices", where)
         labels = items(row.get(f"{name}_labels"), f"{name}_labels", where)
-        if len(labels) != len(answers) or not {0, 1} == set(labels) or (name == "mc1" and labels.count(1) != 1):
+        if len(labels) != len(answers) or set(labels) != {0, 1} or (name == "mc1" and labels.count(1) != 1):
             wanted = "exactly one 1" if name == "mc1" else "0 and 1"
             raise BadRow(
                 where, f"{name}_labels is {labels}", f"it must hold {wanted}, one for each of {len(answers)} answers"
@@ -38,7 +38,7 @@ def record(row: Row, where: str) -> Prompt:
 
 def truthfulqa(records: Sequence[Record], reward: Scorer | None) -> Suite:
     """Each question with all its answers, true and false."""
-    prompts = [question_of(each) for each in records]
+    prompts = [question_of(each, "truthfulqa") for each in records]
     questions = [Question(each.prompt, cast("list[str]", each.meta["options"]), each.meta) for each in prompts]
     return Suite("truthfulqa", questions=questions, grade=grade)
 
