@@ -1,6 +1,6 @@
-"""Likelihoods of a suite's options by a plain transformers loop, one text at a time: what the package's own are held to.
+"""What tests of suites share: likelihoods by a plain transformers loop, one text at a time, and by hand; answers in words.
 
-`python tests/likelihoods.py MODEL SUITE FILE [LIMIT]` prints the suite's figures.
+`python tests/likelihoods.py MODEL SUITE FILE [LIMIT]` (a file, or `accord:demo/report`) prints the suite's figures.
 """
 
 from __future__ import annotations
@@ -9,15 +9,23 @@ import csv
 import gzip
 import importlib
 import json
+import math
 import random
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from conftest import DATA
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from accord.data.dropped import Dropped
+from accord.data.records import Prompt
+from accord.data.sources import read
 from accord.data.tokenizer import end_id, end_of_turn, load_tokenizer
-from accord.suites import Likelihoods, Question
+from accord.recipe import Source
+from accord.sampler import Rollout
+from accord.suites import Answered, Likelihoods, Question, Suite
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:
@@ -53,14 +61,41 @@ def texts(tokenizer: PreTrainedTokenizerBase, question: Question, option: str) -
     return tokenizer(asked, add_special_tokens=False)["input_ids"], tokens[:ends]
 
 
+def data(name: str) -> list[dict[str, object]]:
+    if not (DATA / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not beside this repository")
+    return rows_of(DATA / name)
+
+
+def told(question: Question, *p: float, tokens: int = 1) -> Likelihoods:
+    """A question whose options have these probabilities."""
+    return Likelihoods(question, [math.log(x) for x in p], [tokens] * len(p))
+
+
+def said(text: str, meta: dict[str, object]) -> Rollout:
+    return Rollout(prompt=[], text=text, prompt_tokens=[], tokens=[], logp=[], finish="stop", meta=meta)
+
+
+def answered(suite: Suite, answers: list[str]) -> Answered:
+    """A suite's answers and their scores, as an evaluation would have them."""
+    rollouts = [
+        said(text, record.meta)
+        for text, record in zip(answers, suite.records, strict=True)
+        if isinstance(record, Prompt)
+    ]
+    return Answered(rollouts, {name: scorer(rollouts) for name, scorer in suite.scorers.items()}, range(len(rollouts)))
+
+
 def main(folder: str, suite: str, file: str, limit: int) -> None:
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(folder, "model")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     module = importlib.import_module(f"accord.suites.{suite}")
-    rows = rows_of(Path(file))
-    drawn = rows if limit >= len(rows) else random.Random(0).sample(rows, limit)
-    records = [module.record(row, file) for row in drawn]
+    if file.startswith("accord:"):
+        records = list(read(Source(source=file), Dropped(), "data"))
+    else:
+        records = [module.record(row, file) for row in rows_of(Path(file))]
+    records = records if limit >= len(records) else random.Random(0).sample(records, limit)
     made = getattr(module, suite)(records, None)
     kept = [q for q in made.questions if max(sum(map(len, texts(tokenizer, q, o))) for o in q.options) <= 512]
     found = [likelihood(model, tokenizer, question) for question in kept]

@@ -237,7 +237,9 @@ def test_what_a_suite_does_wrong_is_told(mine: Path):
     where = "stage.ev.suites"
     with pytest.raises(RecipeError) as caught:
         resolve_suite("prmpts", where)
-    assert str(caught.value) == f"{where}: unknown suite 'prmpts'; known: prompts, demo, or \"file.py:fn\""
+    said = str(caught.value)
+    assert said.startswith(f"{where}: unknown suite 'prmpts'; known: prompts, demo, ")
+    assert said.endswith(', or "file.py:fn"')
     with pytest.raises(RecipeError) as caught:
         resolve_suite(f"{mine}:no_suite", where)([], None)
     assert str(caught.value) == f"{where}: {mine}:no_suite returned int; return an accord.suites.Suite"
