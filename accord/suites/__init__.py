@@ -71,6 +71,13 @@ SUITES = (  # each a file of this folder, with a function of the same name
     "harmful",
     "toxicity",
     "hallucination",
+    "truthfulqa",
+    "bbq",
+    "crows_pairs",
+    "occupations",
+    "sycophancy",
+    "confidence",
+    "persona",
 )
 
 
