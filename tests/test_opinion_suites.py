@@ -15,7 +15,6 @@ from accord.demo.knowledge import concepts
 from accord.errors import DataError
 from accord.score import Score
 from accord.suites import (
-    SUITES,
     Likelihoods,
     choices,
     confidence,
@@ -235,7 +234,9 @@ def test_choices_refuse_an_answer_that_is_no_option(answer: object):
         choices.record({"question": "?", "options": ["Lyon", "Paris", "Nice", ""], "answer": answer}, "x")
 
 
-@pytest.mark.parametrize("suite", [name for name in SUITES if name not in ("prompts", "demo")])
+@pytest.mark.parametrize(
+    "suite", ["truthfulqa", "bbq", "crows_pairs", "occupations", "sycophancy", "confidence", "persona"]
+)
 def test_records_without_meta_are_refused(suite: str):
     with pytest.raises(DataError, match=f"{suite}=file.jsonl"):
         resolve(suite, "x")([Text(text="hello")], None)
