@@ -16,7 +16,7 @@ from accord.stages.check import inspect
 from accord.stages.evaluate_rescore import rescore
 from accord.stages.fit import Context, stop_on_signal
 
-OWN = (evaluate.RESULTS, evaluate.ANSWERS, evaluate.SHEETS, "stage.json", "recipe.toml", "run.json")
+OWN = (evaluate.RESULTS, evaluate.ANSWERS, evaluate.SHEETS, evaluate.VERDICTS, "stage.json", "recipe.toml", "run.json")
 
 
 def run(recipe: Recipe, out: Path, *, again: bool = False) -> None:

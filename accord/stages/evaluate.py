@@ -28,7 +28,7 @@ from accord.stages.actors import open_rewards
 from accord.stages.curves import trace
 from accord.stages.evaluate_book import Book, row_of, scores_in, settings
 from accord.stages.evaluate_numbers import Answers, Nats, against, differences, known_nats, memory, perplexity, summary
-from accord.stages.evaluate_others import annotated, by_judge, rated
+from accord.stages.evaluate_others import Bench, annotated, rated
 from accord.stages.evaluate_questions import Sheets, grades
 from accord.stages.evaluate_tasks import Task, judged, open_subject, read_data, say_missing, tasks_of
 from accord.stages.fit import Context
@@ -37,7 +37,7 @@ from accord.subjects.given import restored
 from accord.subjects.local import Local
 
 Numbers: TypeAlias = dict[str, Estimate]
-ANSWERS, RESULTS, SHEETS = "answers.jsonl", "results.json", "likelihoods.jsonl"
+ANSWERS, RESULTS, SHEETS, VERDICTS = "answers.jsonl", "results.json", "likelihoods.jsonl", "verdicts.jsonl"
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Evaluation:
     base: Local | None  # the baseline, where its tokens can be compared
     tasks: list[Task]
     known: list[Record]  # what the base knew
+    bench: Bench
     baselines: dict[str, Answers] = field(default_factory=dict)  # by label
     remembered: dict[int, Nats] | None = None  # by the baseline
     paired: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -92,7 +93,7 @@ def begin(
     folder = context.folder.path
     made = Evaluation(
         context, stage, Book.open(folder / ANSWERS), Sheets.open(folder / SHEETS), Line(context.name, max(total, 1)), base,
-        tasks, known,
+        tasks, known, Bench(context, stage, Book.open(folder / VERDICTS)),
     )  # fmt: skip
     return made, asked
 
@@ -191,7 +192,7 @@ def measured(made: Evaluation, subject: Subject, task: Task, label: str, answers
         baseline = made.baselines[label]
         found |= against(answers, baseline)
         if made.stage.judge:
-            found |= by_judge(made.context, made.stage, answers, baseline)
+            found |= made.bench.against(subject.name, label, answers, baseline)
         told = made.paired.setdefault(subject.name, {})
         told |= {f"{label}/{metric}": value for metric, value in differences(answers, baseline).items()}
     if isinstance(subject, Local) and made.base and subject is not made.base:

@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from accord.data.files import check_file, read_file
 from accord.data.turns import BadRow
 from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.recipe import Evaluate
+from accord.stages.evaluate_book import Book
 from accord.stages.evaluate_numbers import Answers
 from accord.stages.fit import Context
+
+if TYPE_CHECKING:
+    from accord.score.judge import Judge
 
 Row: TypeAlias = dict[str, object]
 Results: TypeAlias = dict[str, dict[str, Estimate]]
 
 
-def by_judge(context: Context, stage: Evaluate, answers: Answers, baseline: Answers) -> dict[str, Estimate]:
-    """What the stage's judge says of answers beside the baseline's to the same prompts, each number under `judge_`."""
-    # Only here, as an evaluation without a judge needs neither.
-    from accord.compare import pairs
-    from accord.score import judge
+@dataclass
+class Bench:
+    """The stage's judge, opened when it is first asked, with the verdicts that are known."""
 
-    ours, theirs = answers.beside(baseline)
-    asked = judge.open_judge(
-        context.path(stage.judge), context.engine, stage.server, seed=context.seed, where=f"{context.where}.judge"
-    )
-    return {f"judge_{name}": value for name, value in pairs.against(ours.answered, theirs.answered, asked).items()}
+    context: Context
+    stage: Evaluate
+    book: Book
+    judge: Judge | None = None
+
+    def against(self, model: str, label: str, answers: Answers, baseline: Answers) -> dict[str, Estimate]:
+        """What the judge says of answers beside the baseline's to the same prompts, each number under `judge_`."""
+        known = self.book.rows.get((model, label, -1))
+        if known is None:
+            found = self._asked(answers, baseline)
+            numbers = {f"judge_{name}": value.to_json() for name, value in found.items()}
+            known = {"model": model, "suite": label, "index": -1, "numbers": numbers}
+            self.book.add([known])
+        told = cast(dict[str, dict[str, float]], known["numbers"])
+        return {name: Estimate(v["value"], v["stderr"], int(v["n"])) for name, v in told.items()}
+
+    def _asked(self, answers: Answers, baseline: Answers) -> dict[str, Estimate]:
+        from accord.compare import pairs
+        from accord.score.judge import open_judge
+
+        context, stage = self.context, self.stage
+        if self.judge is None:
+            path = context.path(stage.judge)
+            where = f"{context.where}.judge"
+            self.judge = open_judge(path, context.engine, stage.server, seed=context.seed, where=where)
+        ours, theirs = answers.beside(baseline)
+        return pairs.against(ours.answered, theirs.answered, self.judge)
 
 
 def annotated(stage: Evaluate, results: Results, where: str) -> str:
@@ -37,7 +62,9 @@ def annotated(stage: Evaluate, results: Results, where: str) -> str:
     rows = rows_of(stage.annotations, where)
     models: dict[str, list[Row]] = {}
     for row in rows:
-        models.setdefault(str(row.get("generator_2") or Path(stage.annotations).stem), []).append(row)
+        models.setdefault(
+            str(row.get("generator_2") or row.get("generator") or Path(stage.annotations).stem), []
+        ).append(row)
     for model, own in models.items():
         found = results.setdefault(model, {})
         found |= {f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own).items()}

@@ -14,9 +14,9 @@ from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.functions import is_reference
 from accord.recipe import Evaluate
-from accord.run import read_json, write_text
+from accord.run import read_json, remove, write_text
 from accord.score.model import same_tokens
-from accord.stages.evaluate import ANSWERS, RESULTS, Evaluation, Numbers, begin, finish, measured
+from accord.stages.evaluate import ANSWERS, RESULTS, VERDICTS, Evaluation, Numbers, begin, finish, measured
 from accord.stages.evaluate_book import Row, label_of, row_of
 from accord.stages.evaluate_numbers import Answers
 from accord.stages.evaluate_questions import grades
@@ -24,12 +24,14 @@ from accord.stages.evaluate_tasks import Task, judged
 from accord.stages.fit import Context
 from accord.subjects.given import Given, restored
 
-OF_MODELS = {"kl", "perplexity"}  # numbers that only a model tells, and that its answers keep
+OF_MODELS = {"kl", "perplexity"}  # numbers that only a model tells, and that its answers keep; so is what a judge said
 
 
 def rescore(context: Context, stage: Evaluate) -> None:
     """Rewrite answers.jsonl and results.json by the stage's suites; what other suites have left stays as it is."""
     folder = context.folder.path
+    if stage.judge:
+        remove(folder / VERDICTS)
     readers = readers_of(context, stage)
     made, _ = begin(context, stage, None, readers.get(stage.baseline))
     old = list(made.book.rows.values())
@@ -106,7 +108,8 @@ def judge(
 
 
 def _stays(key: str, names: set[str]) -> bool:
-    return _suite(key) not in names or key.rpartition("/")[2] in OF_MODELS
+    metric = key.rpartition("/")[2]
+    return _suite(key) not in names or metric in OF_MODELS or metric.startswith("judge_")
 
 
 def _suite(key: str) -> str:
