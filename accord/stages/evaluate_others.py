@@ -12,6 +12,7 @@ from accord.data.turns import BadRow
 from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.recipe import Evaluate
+from accord.recipe.evaluate import is_given
 from accord.stages.evaluate_book import Book, key_of
 from accord.stages.evaluate_numbers import Answers
 from accord.stages.fit import Context
@@ -61,7 +62,8 @@ def annotated(stage: Evaluate, results: Results, book: Book, where: str) -> str:
     book; returns their baseline."""
     from accord.compare.alpaca import from_annotations
 
-    rows = rows_of(stage.annotations, where)
+    rows, base = rows_of(stage.annotations, where), stage.models.get(stage.baseline, "")
+    theirs = rows_of(base, where) if is_given(base) else []  # for judgements that do not bring the baseline's answers
     models: dict[str, list[Row]] = {}
     for row in rows:
         models.setdefault(
@@ -71,8 +73,10 @@ def annotated(stage: Evaluate, results: Results, book: Book, where: str) -> str:
         found = results.setdefault(model, {})
         answers = [judgement_row(model, i, row) for i, row in enumerate(own)]
         book.add([row for row in answers if key_of(row) not in book.rows])
-        found |= {f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own).items()}
-    return str(rows[0].get("generator_1") or "")
+        found |= {
+            f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own, theirs).items()
+        }
+    return str(rows[0].get("generator_1") or stage.baseline)
 
 
 def judgement_row(model: str, index: int, row: Row) -> Row:
