@@ -87,7 +87,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def suite_with(suite: str, settings: Table, files: list[str]) -> str:
     """A suite with its data; without any, and without --data, that is what the file of ready answers brings."""
-    alone = "=" not in suite and not settings.get("data") and suite != "demo"
+    alone = "=" not in suite and not settings.get("data") and suite not in ("demo", "winrate")
     return f"{suite}={files[0]}" if alone and files else suite
 
 

@@ -25,11 +25,11 @@ def run(recipe: Recipe, out: Path, *, again: bool = False) -> None:
     With `again` the stored answers are judged anew and no model is asked.
     """
     ((name, stage),) = recipe.stage.items()
-    folder, wanted = StageFolder(out), fingerprints(recipe)[name]
-    stage = cast(Evaluate, stage)
+    folder, stage = StageFolder(out), cast(Evaluate, stage)
     if not again:
         free(folder)
     inspect(recipe)
+    wanted = fingerprints(recipe)[name]
     made = Run(recipe, out)
     with locked(out), stop_on_signal() as stop:
         same = folder.record.get("fingerprint") == wanted

@@ -104,7 +104,8 @@ def finish(
     """Add what comes from elsewhere, and write results.json."""
     baseline = stage.baseline
     if stage.annotations:
-        baseline = annotated(stage, results, f"{context.where}.annotations") or baseline
+        book = Book.open(context.folder.path / ANSWERS)
+        baseline = annotated(stage, results, book, f"{context.where}.annotations") or baseline
     if stage.ratings:
         rated(stage, results, f"{context.where}.ratings")
     for name, found in results.items():

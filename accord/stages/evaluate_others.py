@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -11,7 +12,8 @@ from accord.data.turns import BadRow
 from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.recipe import Evaluate
-from accord.stages.evaluate_book import Book
+from accord.recipe.evaluate import is_given
+from accord.stages.evaluate_book import Book, key_of
 from accord.stages.evaluate_numbers import Answers
 from accord.stages.fit import Context
 
@@ -55,11 +57,13 @@ class Bench:
         return pairs.against(ours.answered, theirs.answered, self.judge)
 
 
-def annotated(stage: Evaluate, results: Results, where: str) -> str:
-    """Add `winrate/...` from judgements in AlpacaEval's form to each model that they are of; returns their baseline."""
+def annotated(stage: Evaluate, results: Results, book: Book, where: str) -> str:
+    """Add `winrate/...` from judgements in AlpacaEval's form to each model that they are of, and the answers in them to the
+    book; returns their baseline."""
     from accord.compare.alpaca import from_annotations
 
-    rows = rows_of(stage.annotations, where)
+    rows, base = rows_of(stage.annotations, where), stage.models.get(stage.baseline, "")
+    theirs = rows_of(base, where) if is_given(base) else []  # for judgements that do not bring the baseline's answers
     models: dict[str, list[Row]] = {}
     for row in rows:
         models.setdefault(
@@ -67,8 +71,23 @@ def annotated(stage: Evaluate, results: Results, where: str) -> str:
         ).append(row)
     for model, own in models.items():
         found = results.setdefault(model, {})
-        found |= {f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own).items()}
-    return str(rows[0].get("generator_1") or "")
+        answers = [judgement_row(model, i, row) for i, row in enumerate(own)]
+        book.add([row for row in answers if key_of(row) not in book.rows])
+        found |= {
+            f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own, theirs).items()
+        }
+    return str(rows[0].get("generator_1") or stage.baseline)
+
+
+def judgement_row(model: str, index: int, row: Row) -> Row:
+    """A judged answer as a row of answers.jsonl: its `preference` is 1 where the baseline is better, 2 where the model is."""
+    said, text = row.get("preference"), row.get("output_2") or row.get("output")
+    scores = {"preference": float(said)} if isinstance(said, int | float) and not math.isnan(said) else {}
+    return {
+        "model": model, "suite": "winrate", "index": index,
+        "prompt": [{"role": "user", "content": str(row.get("instruction") or "")}],
+        "response": text if isinstance(text, str) else "", "finish": None, "sampling": {}, "scores": scores, "why": "",
+    }  # fmt: skip
 
 
 def rated(stage: Evaluate, results: Results, where: str) -> None:
