@@ -38,7 +38,8 @@ def rms_norm(values: Tensor, weight: Tensor, epsilon: float, precision: torch.dt
 def _normed(values: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Normed values, and 1 / rms of each row."""
     x = values.to(torch.promote_types(values.dtype, torch.float32))
-    rate = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    rate = torch.addcmul(length.new_tensor(epsilon), length, length, value=1 / x.shape[-1]).rsqrt_()
     return (x * rate).mul_(weight), rate
 
 

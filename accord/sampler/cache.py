@@ -28,14 +28,20 @@ class Slots:
     room: int = 0  # tokens that a slot holds
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def grow(self, room: int) -> None:
-        """Let every slot hold `room` tokens, or a few more."""
+    def grow(self, room: int, used: int) -> None:
+        """Let every slot hold `room` tokens, or a few more; the first `used` slots keep what they hold."""
         if room <= self.room:
             return
-        more = -(-room // STEP) * STEP - self.room
-        self.room += more
+        before, self.room = self.room, -(-room // STEP) * STEP
         for layer, (keys, values) in self.layers.items():
-            self.layers[layer] = (functional.pad(keys, (0, 0, 0, more)), functional.pad(values, (0, 0, 0, more)))
+            rows = len(keys) // self.count * used
+            self.layers[layer] = (self._grown(keys, rows, before), self._grown(values, rows, before))
+
+    def _grown(self, kept: Tensor, rows: int, before: int) -> Tensor:
+        grown = kept.new_empty(len(kept), self.room, kept.shape[2])
+        grown[:rows, :before] = kept[:rows]
+        grown[:rows, before:] = grown[rows:] = 0
+        return grown
 
     def of(self, layer: int, key: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, made at the first sight of its `key`, [N, K, D].
@@ -74,12 +80,12 @@ class Prompts(Layout):
     def __init__(
         self, slots: Slots, prompts: Sequence[Sequence[int]], rows: Tensor, which: Tensor, windows: Sequence[int | None]
     ) -> None:
-        """rows: slots that begin, [R]; which: the prompt of each, [R]; windows: how far back each layer sees, if not all."""
+        """rows: slots that begin, [R], after those in use; which: the prompt of each, [R]; windows: of the layers."""
         lengths = [len(prompt) for prompt in prompts]
         starts = [sum(lengths[:i]) for i in range(len(prompts))]
         self.slots, self.windows, self.which, self.rows = slots, windows, which, rows
         self.longest = max(lengths)
-        slots.grow(self.longest)
+        slots.grow(self.longest, int(rows[0]))
         device = rows.device
         self.tokens = torch.tensor([token for prompt in prompts for token in prompt], device=device)  # [N]
         self.positions = torch.cat([torch.arange(length) for length in lengths]).to(device)  # [N]
@@ -132,15 +138,15 @@ class Rows(Layout):
         """Where the new keys go among those of all slots and positions, [S * K]."""
         if heads not in self.places:
             first = torch.arange(len(self.positions) * heads, device=self.positions.device) * self.slots.room
-            self.places[heads] = first + self.positions.repeat_interleave(heads)
+            self.places[heads] = (first.view(-1, heads) + self.positions[:, None]).flatten()
         return self.places[heads]
 
     def _hides(self, layer: int, heads: int, keys: Tensor) -> Tensor:
         """What hides the rest of a slot, [S * K, 1, T]; layers with one window share it."""
         window = self.windows[layer]
         if (window, heads) not in self.bias:
-            bias = _bias(_hidden(self.positions, self.slots.room, window)[:, None], keys)
-            self.bias[window, heads] = bias.repeat_interleave(heads, 0)
+            hidden = _hidden(self.positions, self.slots.room, window)[:, None].expand(-1, heads, -1)
+            self.bias[window, heads] = _bias(hidden.reshape(-1, 1, self.slots.room), keys)
         return self.bias[window, heads]
 
 
@@ -167,8 +173,8 @@ def products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: flo
 
 def _hidden(positions: Tensor, length: int, window: int | None) -> Tensor:
     """Which of `length` tokens the tokens at these positions, [S], do not see: [S, T]."""
-    back = positions[:, None] - torch.arange(length, device=positions.device)
-    return (back < 0) if window is None else (back < 0) | (back >= window)
+    here, places = positions[:, None], torch.arange(length, device=positions.device)
+    return places > here if window is None else (places > here) | (places <= here - window)
 
 
 def _bias(hidden: Tensor, like: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def _own(forward: object) -> bool:
 class Layer:
     """One layer: [N, C] to [N, C], but for `heads`."""
 
-    heads: Callable[[Tensor, Tensor | None], Sequence[Tensor]]  # [N, C], angles: q [N, H, D], k, v [N, K, D]
+    heads: Callable[[Tensor, Tensor], Sequence[Tensor]]  # [N, C], angles: q [N, H, D], k, v [N, K, D]
     out: Map  # from [N, H * D]
     feed: Map
     scale: float
@@ -127,14 +127,14 @@ class Lean:
     """A decoder. `angles`: cos + i sin of positions, [N, 1, D / 2], where heads are turned by them."""
 
     embed: Callable[[Tensor, Tensor], Tensor]
-    angles: Map | None
+    angles: Map
     layers: list[Layer]
     head: Map
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Prompts | Rows, last: Tensor | None = None) -> Tensor:
         """As `Forward` says."""
         x = self.embed(tokens, positions)
-        angles = self.angles(positions) if self.angles else None
+        angles = self.angles(positions)
         for i, layer in enumerate(self.layers):
             read = layout.read(*layer.heads(x, angles), layer=i, scale=layer.scale).flatten(1)
             if last is not None and i == len(self.layers) - 1:  # nobody reads the other tokens any more
@@ -166,7 +166,7 @@ def gpt2(model: PreTrainedModel, dtype: torch.dtype) -> Lean:
     last, head = norm(trunk.ln_f), made([whole.lm_head])
     return Lean(
         embed=lambda tokens, positions: trunk.wte(tokens) + trunk.wpe(positions),
-        angles=None,
+        angles=lambda positions: positions,  # nobody asks
         layers=[layer(cast("GPT2Block", block)) for block in trunk.h],
         head=lambda x: head(last(x)),
     )
@@ -198,22 +198,22 @@ def llama(model: PreTrainedModel, dtype: torch.dtype) -> Lean:
         order[:turning] = order[:turning, neighbours]
         qkv = made([attention.q_proj, attention.k_proj, attention.v_proj], order=order.flatten().to(model.device))
         first, second = norm(block.input_layernorm), norm(block.post_attention_layernorm)
-        both, down, apart = made([mlp.gate_proj, mlp.up_proj]), made([mlp.down_proj]), mlp.gate_proj.out_features
+        gate, up, down = (made([part]) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
         norms: Map | None = None
         if type(attention).__name__ == "Qwen3Attention":
             of_q, of_k = cast("Qwen3Attention", attention).q_norm, cast("Qwen3Attention", attention).k_norm
-            weights = torch.stack([of_q.weight] * count + [of_k.weight] * (turning - count))[:, neighbours]
+            weights = torch.cat([of_q.weight.expand(count, -1), of_k.weight.expand(turning - count, -1)])[:, neighbours]
             norms = partial(rms_norm, weight=weights, epsilon=of_q.variance_epsilon, precision=torch.float32)
 
-        def heads(x: Tensor, turns: Tensor | None) -> Sequence[Tensor]:
+        def heads(x: Tensor, turns: Tensor) -> Sequence[Tensor]:
             q_k, v = qkv(first(x)).view(len(x), -1, size).tensor_split([turning], dim=1)
             q_k = (norms(q_k) if norms else q_k).float().unflatten(-1, (-1, 2))
             turned = torch.view_as_real(torch.view_as_complex(q_k) * turns).flatten(2)
             return turned[:, :count], turned[:, count:], v
 
         def feed(x: Tensor) -> Tensor:
-            gate, up = both(second(x)).split(apart, dim=-1)
-            return down(mlp.act_fn(gate).mul_(up))
+            x = second(x)
+            return down(mlp.act_fn(gate(x)).mul_(up(x)))
 
         return Layer(heads=heads, out=made([attention.o_proj]), feed=feed, scale=attention.scaling)
 

@@ -115,7 +115,7 @@ class Decoder:
     def _go_on(self) -> None:
         """One more token for each row."""
         count = min(computed(len(self.held)), self.slots.count)
-        self.slots.grow(self.steps + max(self.behind) + 1)
+        self.slots.grow(self.steps + max(self.behind) + 1, len(self.held))
         position = self.position[:count]
         logits = self.forward(self.token[:count], position, Rows(self.slots, position, self.windows))
         self.position[: len(self.held)] += 1

@@ -28,18 +28,21 @@ def product(
     weights = [layer.weight if isinstance(layer, nn.Linear) else layer.weight.T for layer in layers]
     biases = [weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
               for layer, weight in zip(layers, weights, strict=True)]  # fmt: skip
-    weight = torch.cat(weights)
-    bias = torch.cat(biases) if any(layer.bias is not None for layer in layers) else None
-    order = torch.arange(len(weight), device=weight.device) if order is None else order
-    whole = multiplier(weight[order].to(dtype), None if bias is None else bias[order].to(dtype))
+    biased = any(layer.bias is not None for layer in layers)
+
+    def whole(parts: Sequence[Tensor]) -> Tensor:
+        together = torch.cat([part.to(dtype) for part in parts]) if len(parts) > 1 else parts[0].to(dtype)
+        return together if order is None else together[order]
+
+    multiply = multiplier(whole(weights), whole(biases) if biased else None)
     lows = [lora.low_of(layer, adapter) for layer in layers]
     if not any(lows):
-        return whole
+        return multiply
     ups = [weight.new_zeros(len(weight), 0) if low is None else low.lora_B.weight * low.scale
            for low, weight in zip(lows, weights, strict=True)]  # fmt: skip
     down = multiplier(torch.cat([low.lora_A.weight for low in lows if low is not None]).to(dtype), None)
-    up = multiplier(torch.block_diag(*ups)[order].to(dtype), None)
-    return lambda x: whole(x).add_(up(down(x)))
+    up = multiplier(whole([torch.block_diag(*ups)]), None)
+    return lambda x: multiply(x).add_(up(down(x)))
 
 
 def multiplier(weight: Tensor, bias: Tensor | None) -> Map:
