@@ -173,9 +173,14 @@ def _layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear | Conv1D]]:
 def _lows(model: PreTrainedModel, name: str) -> Iterator[tuple[str, nn.Linear | Conv1D, Low]]:
     """The layers of a trunk that have an adapter of this name."""
     for path, layer in _layers(model):
-        held = dict(layer.named_children()).get("adapters")
-        if isinstance(held, Adapters) and name in held.low:
-            yield path, layer, cast(Low, held.low[name])
+        if (low := low_of(layer, name)) is not None:
+            yield path, layer, low
+
+
+def low_of(layer: nn.Linear | Conv1D, name: str) -> Low | None:
+    """The adapter of this name in a layer, if it has one."""
+    held = dict(layer.named_children()).get("adapters")
+    return cast(Low, held.low[name]) if isinstance(held, Adapters) and name in held.low else None
 
 
 def spare_name(model: PreTrainedModel) -> str:

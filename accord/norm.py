@@ -30,7 +30,17 @@ def _forward(module: nn.Module, hidden: Tensor) -> Tensor:
 def rms_norm(values: Tensor, weight: Tensor, epsilon: float, precision: torch.dtype) -> Tensor:
     """x / sqrt(mean(x^2) + epsilon) * weight over the last dimension, computed in float32 at least (Zhang and Sennrich 2019,
     https://arxiv.org/abs/1910.07467, eq. 4)."""
-    return _RmsNorm.apply(values, weight, epsilon, precision)  # pyright: ignore[reportReturnType]
+    if torch.is_grad_enabled():
+        return _RmsNorm.apply(values, weight, epsilon, precision)  # pyright: ignore[reportReturnType]
+    return _normed(values, weight, epsilon)[0].to(precision)
+
+
+def _normed(values: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Normed values, and 1 / rms of each row."""
+    x = values.to(torch.promote_types(values.dtype, torch.float32))
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    rate = torch.addcmul(length.new_tensor(epsilon), length, length, value=1 / x.shape[-1]).rsqrt_()
+    return (x * rate).mul_(weight), rate
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -38,10 +48,9 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, epsilon: float, precision: torch.dtype) -> Tensor:
-        x = values.to(torch.promote_types(values.dtype, torch.float32))
-        rate = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        normed, rate = _normed(values, weight, epsilon)
         ctx.save_for_backward(values, weight, rate)
-        return (x * rate).mul_(weight).to(precision)
+        return normed.to(precision)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

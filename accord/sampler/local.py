@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from accord.attention import KNOWN, laid_out
+from accord.attention import KNOWN
 from accord.recipe import Decoding
 from accord.sampler import PLAIN, Ask, Rollout
 from accord.sampler.answers import Answers
 from accord.sampler.cache import Prompts, Rows, Slots, windows
+from accord.sampler.lean import Forward, ready
 from accord.sampler.padded import decode_padded
-from accord.sampler.weights import ready
 
 PREFILL = 1024  # tokens of prompts in one forward pass
 
@@ -53,8 +53,8 @@ class LocalSampler:
         )  # fmt: skip
         rows = min(self.max_rows, len(asks))
         if self.model.config.model_type in KNOWN:
-            with ready(self.model) as dtype:
-                Decoder(self.model, answers, rows, dtype).run()
+            with ready(self.model) as (forward, dtype):
+                Decoder(forward, answers, Slots(rows, dtype), self.model).run()
         else:
             decode_padded(self.model, answers, rows)
         return answers.rollouts(version)
@@ -63,18 +63,16 @@ class LocalSampler:
 class Decoder:
     """Rows that are answered side by side: the asks in the slots, and those that wait for one."""
 
-    def __init__(self, model: PreTrainedModel, answers: Answers, slots: int, dtype: torch.dtype | None) -> None:
-        self.model, self.answers = model, answers
-        self.slots = Slots(slots, dtype)
+    def __init__(self, forward: Forward, answers: Answers, slots: Slots, model: PreTrainedModel) -> None:
+        self.forward, self.answers, self.slots = forward, answers, slots
         self.windows = windows(model.config)
-        self.waiting = bunches(answers.asks, slots)
+        self.waiting = bunches(answers.asks, slots.count)
         self.held: list[int] = []  # the ask in each slot in use
         self.steps = 0
         self.behind: list[int] = []  # tokens in each of them before step 0
-        device = model.device
-        self.of = torch.zeros(slots, dtype=torch.int64, device=device)  # `held`, on the device
-        self.token = torch.zeros(slots, dtype=torch.int64, device=device)  # the last of each row
-        self.position = torch.zeros(slots, dtype=torch.int64, device=device)  # its place in the row
+        self.of = torch.zeros(slots.count, dtype=torch.int64, device=model.device)  # `held`, on the device
+        self.token = torch.zeros_like(self.of)  # the last of each row
+        self.position = torch.zeros_like(self.of)  # its place in the row
 
     def run(self) -> None:
         """Answer all asks."""
@@ -106,24 +104,23 @@ class Decoder:
         which = torch.tensor([k for k, bunch in enumerate(chosen) for _ in bunch], device=self.of.device)
         rows = torch.arange(begun, begun + len(new), device=self.of.device)
         layout = Prompts(self.slots, prompts, rows, which, self.windows)
-        out = self.model(**laid_out(layout.tokens, layout.positions, layout), logits_to_keep=layout.last)
+        logits = self.forward(layout.tokens, layout.positions, layout, layout.last)
         self.held += new
         lengths = [len(self.answers.asks[i].tokens) for i in new]
         self.behind += [length - self.steps for length in lengths]
         self.of[rows] = torch.tensor(new, device=self.of.device)
         self.position[rows] = torch.tensor(lengths, device=self.of.device)
-        self._take(out.logits[0].index_select(0, which), begun)
+        self._take(logits.index_select(0, which), begun)
 
     def _go_on(self) -> None:
         """One more token for each row."""
         count = min(computed(len(self.held)), self.slots.count)
-        self.slots.grow(self.steps + max(self.behind) + 1)
+        self.slots.grow(self.steps + max(self.behind) + 1, len(self.held))
         position = self.position[:count]
-        layout = Rows(self.slots, position, self.windows)
-        out = self.model(**laid_out(self.token[None, :count], position[None], layout))
+        logits = self.forward(self.token[:count], position, Rows(self.slots, position, self.windows))
         self.position[: len(self.held)] += 1
         self.steps += 1
-        self._take(out.logits[0, : len(self.held)], 0)
+        self._take(logits[: len(self.held)], 0)
 
     def _take(self, logits: Tensor, first: int) -> None:
         """Draw a token for each row from `first` on; those that end with it leave."""
