@@ -199,11 +199,32 @@ def score(
     ],
     limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many records.")] = None,
     skip_bad_rows: Annotated[bool, typer.Option(help="Leave out rows that do not hold what they should.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option(help="Measure the reward model instead: accuracy by category, best of n, calibration, length."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --report: folder for results.json and what is behind it.")
+    ] = None,
 ) -> None:
     """Score answers with a reward model: a JSON line for each record; for pairs also the accuracy.
 
+    With --report: how good the model is, on pairs, rankings, or rows whose `chosen` and `rejected` are lists of answers.
+
     Example: accord score runs/quickstart/reward accord:demo/pairs --limit 100
+
+    Example: accord score runs/quickstart/reward reward-bench-2.jsonl --report --out runs/reward-bench
     """
+    from accord.errors import RecipeError
+
+    if out and not report:
+        raise RecipeError("--out", "belongs to --report", "leave it out")
+    if report:
+        with importing():
+            from accord.cli.reward import report_reward
+
+        report_reward(model, data, limit, skip_bad_rows, out)
+        return
     with importing():
         from accord.cli.commands import score_records
 

@@ -12,6 +12,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from accord import demo, processes
+from accord.cli.reward import folders_of
 from accord.console import duration, say, table
 from accord.data import chat
 from accord.data.dropped import Dropped
@@ -172,9 +173,7 @@ def score_records(model: str, data: str, limit: int | None, skip: bool) -> None:
     """`accord score`."""
     source = Source(source=data, limit=limit, on_error="skip" if skip else "stop")
     check(source, "data")
-    folder = StageFolder(Path(model))
-    folders = [str(path) for path in folder.members()] if folder.model.is_dir() else [model]
-    reward = open_reward(folders, RewardTerm(), Engine(Compute()), micro_tokens=8192, where="score")
+    reward = open_reward(folders_of(model), RewardTerm(), Engine(Compute()), micro_tokens=8192, where="score")
     dropped = Dropped()
     right: list[float] = []
     for record in read(source, dropped, "data"):

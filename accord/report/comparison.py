@@ -19,9 +19,9 @@ class Cell:
     """One entry of a comparison table."""
 
     value: str
-    error: str
-    best: bool
-    n: int | None
+    error: str = ""
+    best: bool = False
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def boards(compared: Comparison) -> Iterator[Board]:
         trials = [trial for trial in compared.trials if trial.suite == suite]
         trials.sort(key=lambda trial: trial.sampling != "sampled")
         found = {metric for trial in trials for metric in trial.metrics}
-        metrics = sorted(found - SHARES if "win_rate" in found else found, key=_order)
+        metrics = sorted(found - SHARES if "win_rate" in found else found, key=order)
         blocks: dict[str, dict[str, list[Cell | None]]] = {}
         for trial in trials:
             columns = [_column(compared, trial, metric) for metric in metrics]
@@ -93,7 +93,7 @@ def hacked(compared: Comparison, trial: Trial, model: str) -> bool:
     return not risen
 
 
-def _order(metric: str) -> tuple[int, int, str]:
+def order(metric: str) -> tuple[int, int, str]:
     for place, known in ((0, FIRST), (2, LAST)):
         if metric in known:
             return place, known.index(metric), metric
