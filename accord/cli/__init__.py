@@ -254,14 +254,36 @@ def export(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
-    """Write report.html of a run, finished or not.
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folder, or folder of an evaluation; several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With several: the page to write; unless given, it lies beside the first folder."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With several: print the comparison as JSON instead.")
+    ] = False,
+) -> None:
+    """Write report.html of a run, finished or not, or one page that compares several runs or evaluations.
 
     Example: accord report runs/quickstart
-    """
-    from accord.report import write_report
 
-    print(write_report(folder))
+    Example: accord report runs/first runs/second --out comparison.html
+    """
+    from accord.errors import RecipeError
+
+    if len(folders) == 1:
+        from accord.report import write_report
+
+        if out or as_json:
+            raise RecipeError(
+                "report", "--out and --json belong to several folders", "leave them out, or name another folder"
+            )
+        print(write_report(folders[0]))
+        return
+    from accord.report.many import comparison_json, write_comparison
+
+    print(comparison_json(folders) if as_json else write_comparison(folders, out))
 
 
 @app.command()
