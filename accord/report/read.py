@@ -46,6 +46,7 @@ class Stage:
     scores: tuple[tuple[Row, ...], ...]  # of the held-out pairs, by each member of the ensemble
     comparison: Comparison | None
     series: tuple[Series, ...]
+    findings: JsonValue = None  # of detectors, as stage.json holds them
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def _read_stage(folder: Path, settings: Table, run: str) -> Stage:
         scores=_read_scores(folder),
         comparison=comparison,
         series=series,
+        findings=record.get("findings"),
     )
 
 
