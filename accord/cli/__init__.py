@@ -73,7 +73,9 @@ def run(
 
 @app.command()
 def check(
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe (.toml) to rehearse.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (.toml) to rehearse; with --release the folder of a run.")
+    ] = None,
     overrides: Overrides = None,
     out: Out = None,
     data: Annotated[str | None, typer.Option(help="Look at this data instead: file, hub id or accord:demo/...")] = None,
@@ -83,19 +85,35 @@ def check(
     ] = None,
     clean: Annotated[Path | None, typer.Option(help="Write what is fit to learn from into this .jsonl file.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Measure how far the answers are from what this model says.")
+        str | None,
+        typer.Option(
+            help="Measure how far the answers are from what this model says; with --release a stage of the run."
+        ),
     ] = None,
+    release: Annotated[bool, typer.Option(help="Say whether a run's model is fit to be released.")] = False,
 ) -> None:
     """Say what would run: read all data, show a row of each source with what is trained, rehearse every stage.
 
     With --data: what is wrong with a data set. Exit code 1 where something would be left out.
 
+    With --release: a checklist of the best model of a run, each box measured. Exit code 1 where one is open.
+
     Example: accord check recipes/quickstart.toml
 
     Example: accord check --data pairs.jsonl --against held-out.jsonl --clean fit.jsonl
+
+    Example: accord check runs/quickstart --release --model ppo
     """
     from accord.errors import RecipeError
 
+    if release:
+        if recipe is None or data or against or clean or overrides:
+            raise RecipeError("--release", "takes the folder of a run", "as in accord check runs/quickstart --release")
+        with importing():
+            from accord.cli.release import check_release
+
+        check_release(recipe, model)
+        return
     if (recipe is None) == (data is None):
         raise RecipeError("check", "say what to look at", "either a recipe, or --data FILE")
     if recipe is None:
