@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import scorer
+from conftest import DATA, needs_data, scorer
 from test_cli import Accord, accord  # noqa: F401  (a fixture)
 from transformers import PreTrainedTokenizerFast
 
@@ -188,6 +188,18 @@ def test_calibration_is_that_of_the_mean_raw_reward():
     sure = 1 / (1 + np.exp(-np.array([0.2, 2.0])))
     assert isinstance(ece, dict)
     assert ece["value"] == pytest.approx(2 / 5 * abs(0.5 - sure[0]) + 3 / 5 * abs(2 / 3 - sure[1]))
+
+
+@needs_data
+@pytest.mark.parametrize(("split", "published"), [("helpful-base", 1399 / 2337), ("harmless-base", 1025 / 2301)])
+def test_longer_wins_as_often_as_published(split: str, published: float):
+    """Of pairs of unlike length, by the data's README; 13 and 9 rows there are no pairs of answers to one prompt."""
+    source = Source(source=str(DATA / f"hh_rlhf/{split}.test.jsonl.gz"), on_error="skip")
+    found = [Scored(one, [float(len(t)) for t in one.texts]) for one in read_choices(source, Dropped(), "data")]
+    unlike = [one for one in found if len(set(one.values)) == 2]
+    accuracy = bench(unlike)["accuracy"]
+    assert accuracy.value == pytest.approx(published, abs=0.004)
+    assert accuracy.stderr == pytest.approx((published * (1 - published) / accuracy.n) ** 0.5, rel=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from accord.estimate import mean
-from accord.report.comparison import SHARES, Board, Cell, order
+from accord.report.comparison import SHARES, Board, Cell, order, titled
 from accord.report.gaps import Gap, belongs
 from accord.report.results import Answer, Comparison, Message, Trial
 from accord.report.values import Measure
@@ -101,7 +101,7 @@ def difference_boards(found: Sequence[Difference]) -> Iterator[Board]:
         rows = [row for block in blocks.values() for row in block.values()]
         counts = [{cell.n for cell in column if cell} for column in zip(*rows, strict=True)]
         sizes = tuple(found.pop() if len(found) == 1 else None for found in counts)
-        title = suite if len(ways) > 1 else f"{suite}, {next(iter(ways))}"
+        title = suite if len(ways) > 1 else titled(suite, next(iter(ways)))
         yield Board(title, tuple(metrics), sizes, blocks)
 
 

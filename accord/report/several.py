@@ -17,7 +17,7 @@ from accord.report.results import Answer, Comparison, Trial
 from accord.report.svg import HEX, Key, Sheet, number_axis, percent, tone
 from accord.report.sweep import draw_frontiers
 from accord.report.values import Row, Table, table
-from accord.report.words import PERCENT
+from accord.report.words import is_share
 
 # By kind of stage: what is drawn over steps, a line for each run. Of two that say the same the first counts.
 OVER_STEPS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -202,7 +202,7 @@ def _over_steps(name: str, keys: Sequence[str], stages: dict[str, Stage], tones:
             for of, line in lines.items():
                 draw_line(sheet, ax, line, tones[of], mixed=False)
             number_axis(ax, "step")
-            if key.rpartition("/")[2] in PERCENT:
+            if is_share(key):
                 ax.yaxis.set_major_formatter(percent)
             if windows := sorted({line.window for line in lines.values() if line.window}):
                 of_points = f"thin: every point; thick: moving average of {' or '.join(map(str, windows))} points"
