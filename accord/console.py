@@ -91,3 +91,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
              for row in [header, *rows]]  # fmt: skip
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+@dataclass(frozen=True)
+class Box:
+    """One line of a checklist: whether it holds, what was measured, and how to close it where it does not."""
+
+    name: str
+    holds: bool
+    evidence: str
+    close: str = ""
+
+
+def checklist(boxes: Sequence[Box]) -> str:
+    """`[x] name: evidence`, open ones with how to close them below."""
+    lines: list[str] = []
+    for box in boxes:
+        lines.append(f"[{'x' if box.holds else ' '}] {box.name}: {box.evidence}")
+        if not box.holds and box.close:
+            lines.append(f"    to close it: {box.close}")
+    return "\n".join(lines)

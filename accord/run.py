@@ -349,9 +349,10 @@ def digest(value: object) -> str:
 
 
 def folder_digest(path: Path) -> str:
-    """A short hash of a folder's files: names and contents."""
+    """A short hash of a model folder's files: names and contents; its card, which says what was measured later, is none."""
     whole = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")):
+    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    for file in sorted(file for file in files if file != path / "README.md"):
         whole.update(str(file.relative_to(path)).encode())
         whole.update(bytes.fromhex(file_digest(file)))
     return whole.hexdigest()[:16]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "accord"
 # From the top down; a module may import its own layer and those below. `None` marks names that belong to no layer.
 LAYERS = [
     {"cli", "__main__"},
-    {"report", "plan"},
+    {"report", "plan", "card"},
     {"stages"},
     {"fit"},
     {"suites", "demo", "score", "compare", "feedback", "subjects"},
@@ -39,6 +39,7 @@ LIGHT = (
     "functions",
     "processes",
     "report",
+    "card",
     "cli",
 )
 SEAMS = {

@@ -327,7 +327,8 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
             write_report(tmp_path)
         return str(caught.value)
 
-    assert said() == f"{tmp_path}: holds no run: there is no recipe.toml; give a run folder, runs/<name>"
+    give = "give a run folder, runs/<name>"
+    assert said() == f"{tmp_path}: holds no run: there is no recipe.toml, and no results.json of an evaluation; {give}"
     path, fix = tmp_path / "recipe.toml", "run the recipe again: accord run"
     path.write_text("name = ")
     assert said() == f"{path}: is no recipe of a run (Invalid value (at end of document)); {fix}"

@@ -76,7 +76,9 @@ def run(
 
 @app.command()
 def check(
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe (.toml) to rehearse.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (.toml) to rehearse; with --release the folder of a run.")
+    ] = None,
     overrides: Overrides = None,
     out: Out = None,
     data: Annotated[str | None, typer.Option(help="Look at this data instead: file, hub id or accord:demo/...")] = None,
@@ -86,19 +88,35 @@ def check(
     ] = None,
     clean: Annotated[Path | None, typer.Option(help="Write what is fit to learn from into this .jsonl file.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Measure how far the answers are from what this model says.")
+        str | None,
+        typer.Option(
+            help="Measure how far the answers are from what this model says; with --release a stage of the run."
+        ),
     ] = None,
+    release: Annotated[bool, typer.Option(help="Say whether a run's model is fit to be released.")] = False,
 ) -> None:
     """Say what would run: read all data, show a row of each source with what is trained, rehearse every stage.
 
     With --data: what is wrong with a data set. Exit code 1 where something would be left out.
 
+    With --release: a checklist of the best model of a run, each box measured. Exit code 1 where one is open.
+
     Example: accord check recipes/quickstart.toml
 
     Example: accord check --data pairs.jsonl --against held-out.jsonl --clean fit.jsonl
+
+    Example: accord check runs/quickstart --release --model ppo
     """
     from accord.errors import RecipeError
 
+    if release:
+        if recipe is None or data or against or clean or overrides:
+            raise RecipeError("--release", "takes the folder of a run", "as in accord check runs/quickstart --release")
+        with importing():
+            from accord.cli.release import check_release
+
+        check_release(recipe, model)
+        return
     if (recipe is None) == (data is None):
         raise RecipeError("check", "say what to look at", "either a recipe, or --data FILE")
     if recipe is None:
@@ -202,11 +220,32 @@ def score(
     ],
     limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many records.")] = None,
     skip_bad_rows: Annotated[bool, typer.Option(help="Leave out rows that do not hold what they should.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option(help="Measure the reward model instead: accuracy by category, best of n, calibration, length."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --report: folder for results.json and what is behind it.")
+    ] = None,
 ) -> None:
     """Score answers with a reward model: a JSON line for each record; for pairs also the accuracy.
 
+    With --report: how good the model is, on pairs, rankings, or rows whose `chosen` and `rejected` are lists of answers.
+
     Example: accord score runs/quickstart/reward accord:demo/pairs --limit 100
+
+    Example: accord score runs/quickstart/reward reward-bench-2.jsonl --report --out runs/reward-bench
     """
+    from accord.errors import RecipeError
+
+    if out and not report:
+        raise RecipeError("--out", "belongs to --report", "leave it out")
+    if report:
+        with importing():
+            from accord.cli.reward import report_reward
+
+        report_reward(model, data, limit, skip_bad_rows, out)
+        return
     with importing():
         from accord.cli.commands import score_records
 
@@ -319,14 +358,36 @@ def export(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
-    """Write report.html of a run, finished or not.
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folder, or folder of an evaluation; several to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With several: the page to write; unless given, it lies beside the first folder."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With several: print the comparison as JSON instead.")
+    ] = False,
+) -> None:
+    """Write report.html of a run, finished or not, or one page that compares several runs or evaluations.
 
     Example: accord report runs/quickstart
-    """
-    from accord.report import write_report
 
-    print(write_report(folder))
+    Example: accord report runs/first runs/second --out comparison.html
+    """
+    from accord.errors import RecipeError
+
+    if len(folders) == 1:
+        from accord.report import write_report
+
+        if out or as_json:
+            raise RecipeError(
+                "report", "--out and --json belong to several folders", "leave them out, or name another folder"
+            )
+        print(write_report(folders[0]))
+        return
+    from accord.report.many import comparison_json, write_comparison
+
+    print(comparison_json(folders) if as_json else write_comparison(folders, out))
 
 
 @app.command()

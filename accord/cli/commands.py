@@ -12,6 +12,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from accord import demo, processes
+from accord.cli.reward import folders_of
 from accord.console import duration, say, table
 from accord.data import chat
 from accord.data.dropped import Dropped
@@ -24,6 +25,7 @@ from accord.estimate import mean
 from accord.model import context_of, has_head, load_config, load_policy
 from accord.recipe import Compute, Decoding, Recipe, RewardTerm, Source
 from accord.report import write_report
+from accord.report.model_cards import write_cards, write_exported
 from accord.run import Run, StageFolder, read_json
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
@@ -39,6 +41,7 @@ def run_recipe(recipe: Recipe, only: list[str], out: Path | None) -> None:
     if not processes.first():  # of several that a launcher has started
         return
     print(summary(made))
+    write_cards(made.path)
     print(f"\nreport: {write_report(made.path)}")
 
 
@@ -172,9 +175,7 @@ def score_records(model: str, data: str, limit: int | None, skip: bool) -> None:
     """`accord score`."""
     source = Source(source=data, limit=limit, on_error="skip" if skip else "stop")
     check(source, "data")
-    folder = StageFolder(Path(model))
-    folders = [str(path) for path in folder.members()] if folder.model.is_dir() else [model]
-    reward = open_reward(folders, RewardTerm(), Engine(Compute()), micro_tokens=8192, where="score")
+    reward = open_reward(folders_of(model), RewardTerm(), Engine(Compute()), micro_tokens=8192, where="score")
     dropped = Dropped()
     right: list[float] = []
     for record in read(source, dropped, "data"):
@@ -226,13 +227,14 @@ def export_model(model: str, out: Path, *, merge: bool, int8: bool, data: str | 
     source = Source(source=data) if data else None
     if source:
         check(source, "--data")
-    path = model_folder(model)
+    path, values = model_folder(model), list[float]()
     if merge:
         export.merged(path, out)
     else:
         values = export.quantised(path, out, source, Engine(Compute()))
         if values:
             print("perplexity {:.4f} before, {:.4f} after".format(*values))
+    write_exported(Path(path), out, int8=int8, perplexity=values)
     size = sum(file.stat().st_size for file in out.iterdir()) / 2**20
     print(f"{out}: {size:.1f} MiB")
 

@@ -75,6 +75,7 @@ def run_sweep(path: Path, overrides: Sequence[str], sweeps: Sequence[str], seeds
     """Run what is common once, every variant on top of it, and draw them side by side."""
     recipe, changed, variants = expand(path, overrides, sweeps, seeds)  # mistakes in any of them, before any work
     from accord.report import write_report
+    from accord.report.model_cards import write_cards
     from accord.report.sweep import Setting, write_sweep
     from accord.stages import run
 
@@ -83,6 +84,7 @@ def run_sweep(path: Path, overrides: Sequence[str], sweeps: Sequence[str], seeds
     if common:
         say(f"\ncommon     {', '.join(common)}")
         run(recipe, folder / COMMON, only=common)
+        write_cards(folder / COMMON)
     for number, variant in enumerate(variants, 1):
         say(f"\nvariant {number} of {len(variants)}: {variant.setting}, seed {variant.seed}")
         place = folder / variant.label
@@ -91,6 +93,7 @@ def run_sweep(path: Path, overrides: Sequence[str], sweeps: Sequence[str], seeds
             if not (place / name).exists():
                 (place / name).symlink_to(os.path.join("..", COMMON, name), target_is_directory=True)
         run(variant.recipe, place, inspected=number > 1)
+        write_cards(place)
         write_report(place)
     settings = [
         Setting(setting, tuple(folder / variant.label for variant in variants if variant.setting == setting))

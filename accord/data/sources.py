@@ -121,7 +121,7 @@ def _embedded(text: str, where: str) -> tuple[Callable[[], Iterable[Record]], st
 
 
 def _records(source: Source, dropped: Dropped, where: str, form: Form) -> Iterator[Record]:
-    for at, row in _rows(source, where):
+    for at, row in raw_rows(source, where):
         try:
             yield _record(row, source.map, at, form)
         except BadRow as error:
@@ -162,7 +162,8 @@ def _column(row: dict[str, object], column: str, ours: str, where: str) -> objec
     return value
 
 
-def _rows(source: Source, where: str) -> Found:
+def raw_rows(source: Source, where: str) -> Found:
+    """The rows of a source as they stand there, each with the place that messages name it by."""
     text, path = source.source, Path(source.source)
     if is_reference(text):
         return _produced(text, load_function(text, where), where)

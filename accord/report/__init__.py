@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from statistics import median
@@ -98,20 +98,21 @@ def put(page: bytes, folder: Path) -> Path:
 def _render(run: Run) -> str:
     case = open_case(run)
     sections = [_section(run, case, stage, at) for at, stage in enumerate(run.stages, start=1)]
-    page = templates(brief=_brief, duration=_duration, flat=_flat, metric=_metric_title).get_template("page.html")
+    page = templates().get_template("page.html")
     # The comparison answers what the page is opened for; how it came about follows in the order of the recipe.
     last = judged(run)
     ordered = sorted(sections, key=lambda section: section.stage is not last)
     return page.render(run=run, pipeline=sections, sections=ordered, verdict=verdict(run), columns=COLUMNS)
 
 
-def templates(**filters: Callable[..., object]) -> jinja2.Environment:
+def templates() -> jinja2.Environment:
     """The pages beside this file."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    env.filters.update(filters, svg=Markup)
+    filters = {"brief": brief, "duration": duration, "flat": flat, "metric": metric_title, "svg": Markup}
+    env.filters.update(filters)
     return env
 
 
@@ -175,11 +176,13 @@ def _tiles(stage: Stage) -> Iterator[Tile]:
         yield Tile("tokens per second", f"{median(measured):,.0f}", "median")
 
 
-def _metric_title(name: str) -> str:
+def metric_title(name: str) -> str:
+    """Name a metric at the head of a column, with an arrow to where it is better."""
     return named(name) + {1: " ↑", -1: " ↓"}.get(BETTER.get(name, 0), "")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as a person would."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60) if seconds >= 3600 else int(seconds // 60)
@@ -188,24 +191,24 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _flat(settings: Table, under: str = "") -> list[tuple[str, str]]:
+def flat(settings: Table, under: str = "") -> list[tuple[str, str]]:
     """Spell nested settings out as dotted keys."""
     rows: list[tuple[str, str]] = []
     for name, value in settings.items():
-        key, value = f"{under}{_brief(name)}", _brief(value)
+        key, value = f"{under}{brief(name)}", brief(value)
         if isinstance(value, dict) and value:
-            rows += _flat(value, f"{key}.")
+            rows += flat(value, f"{key}.")
         else:
             rows.append((key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows
 
 
-def _brief(value: JsonValue) -> JsonValue:
+def brief(value: JsonValue) -> JsonValue:
     """Cut absolute paths that texts begin with: `/a/b/c/d.jsonl:7: is empty` -> `…/c/d.jsonl:7: is empty`."""
     if isinstance(value, list):
-        return [_brief(item) for item in value]
+        return [brief(item) for item in value]
     if isinstance(value, dict):
-        return {key: _brief(item) for key, item in value.items()}
+        return {key: brief(item) for key, item in value.items()}
     if not isinstance(value, str):
         return value
     path, colon, rest = value.partition(":")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from accord.report.bars import draw_bars, draw_ratings
 from accord.report.figures import histogram
 from accord.report.overoptimisation import Fit, curve, fit_gold, gains, start_of
 from accord.report.read import Stage
 from accord.report.results import Comparison, Series, Trial, main_sampling, main_trial
 from accord.report.svg import HEIGHT, HEX, Key, Sheet, number_axis, percent, tone
 from accord.report.values import Measure
-from accord.report.words import PARTS, brief, named, show, signed
+from accord.report.words import PARTS, brief, show, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,7 @@ def draw_compared(stage: Stage) -> list[Sheet]:
         trials.sort(key=lambda trial: trial.sampling != "sampled")
         sheets += [_parts(compared, trial) for trial in trials]
         sheets += [_outcomes(compared, trials) or _win_rates(compared, trials), _rewards(compared)]
+        sheets += draw_ratings(compared)
     return [sheet for sheet in sheets if sheet]
 
 
@@ -77,21 +79,11 @@ def _parts(compared: Comparison, trial: Trial) -> Sheet | None:
         return None
     models = [name for name in compared.models if any(name in trial.metrics[metric] for metric in found)]
     sheet = Sheet(f"{'Gold and its parts' if len(found) > 1 else 'Gold'}, {trial.sampling}")
-    ax = sheet.figure.subplots()
-    width = 0.84 / len(models)
-    for at, name in enumerate(models):
-        colour = HEX[tone(compared.models.index(name))]
-        bars = [(x, trial.metrics[metric][name]) for x, metric in enumerate(found) if name in trial.metrics[metric]]
-        places = [x + (at - (len(models) - 1) / 2) * width for x, _ in bars]
-        ax.bar(places, [value.value for _, value in bars], 0.88 * width, color=colour, alpha=0.85)
-        errors = [value.stderr or 0.0 for _, value in bars]
-        ax.errorbar(places, [value.value for _, value in bars], errors, fmt="none", ecolor=HEX["ink"], elinewidth=1.1)
-        sheet.legend.append(Key(name, tone(compared.models.index(name)), "fill"))
-    # On a phone the text is larger against the figure; two words then need two lines.
-    ax.set_xticks(range(len(found)), [named(m).replace("-", "-\n").replace(" ", "\n") for m in found])
-    ax.tick_params(axis="x", length=0)
-    ax.set_ylim(0)
-    number_axis(ax, "", ticks=False)
+    of = {
+        name: {metric: trial.metrics[metric][name] for metric in found if name in trial.metrics[metric]}
+        for name in models
+    }
+    draw_bars(of, found, sheet=sheet, tones={name: tone(compared.models.index(name)) for name in models})
     less = " For over-refusal, less is better." if "over_refusal" in found else ""
     sheet.notes.append(f"Error bars show one standard error.{less}")
     return sheet

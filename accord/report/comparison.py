@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from accord.report.gaps import CLEAR, gap
-from accord.report.results import Comparison, Trial, main_trial, ranked
+from accord.report.results import RATINGS, Comparison, Trial, main_trial, ranked
 from accord.report.words import BETTER, PARTS, show, split
 
 # The order of the columns; metrics that are named nowhere stand between the two.
-FIRST, LAST = ("gold", *PARTS, "reward", "win_rate"), ("kl", "perplexity", "length", "finished")
+FIRST = ("gold", *PARTS, "reward", "win_rate", "accuracy", "best_of_4", "categories_mean", "ties", "ece")
+LAST = ("kl", "perplexity", "length", "finished")
 SHARES = {"win", "tie", "lose"}  # drawn, and summed up by the win rate
 
 
@@ -19,9 +20,9 @@ class Cell:
     """One entry of a comparison table."""
 
     value: str
-    error: str
-    best: bool
-    n: int | None
+    error: str = ""
+    best: bool = False
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def boards(compared: Comparison) -> Iterator[Board]:
         trials = [trial for trial in compared.trials if trial.suite == suite]
         trials.sort(key=lambda trial: trial.sampling != "sampled")
         found = {metric for trial in trials for metric in trial.metrics}
-        metrics = sorted(found - SHARES if "win_rate" in found else found, key=_order)
+        metrics = sorted(found - SHARES if "win_rate" in found else found, key=order)
         blocks: dict[str, dict[str, list[Cell | None]]] = {}
         for trial in trials:
             columns = [_column(compared, trial, metric) for metric in metrics]
@@ -49,8 +50,13 @@ def boards(compared: Comparison) -> Iterator[Board]:
         rows = [row for block in blocks.values() for row in block.values()]
         counts = [{cell.n for cell in column if cell} for column in zip(*rows, strict=True)]
         sizes = tuple(found.pop() if len(found) == 1 else None for found in counts)
-        title = suite if len(blocks) > 1 else f"{suite}, {trials[0].sampling}"
+        title = suite if len(blocks) > 1 else titled(suite, trials[0].sampling)
         yield Board(title, tuple(metrics), sizes, blocks)
+
+
+def titled(suite: str, sampling: str) -> str:
+    """A suite and how it was sampled, where anything was: people's ratings and reward models have no sampling."""
+    return suite if suite == RATINGS or suite.partition("/")[0] == "reward" else f"{suite}, {sampling}"
 
 
 def versus(compared: Comparison) -> Iterator[str]:
@@ -93,7 +99,7 @@ def hacked(compared: Comparison, trial: Trial, model: str) -> bool:
     return not risen
 
 
-def _order(metric: str) -> tuple[int, int, str]:
+def order(metric: str) -> tuple[int, int, str]:
     for place, known in ((0, FIRST), (2, LAST)):
         if metric in known:
             return place, known.index(metric), metric

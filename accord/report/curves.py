@@ -116,7 +116,7 @@ def draw_curves(stage: Stage, title: str, panels: Sequence[str]) -> Sheet | None
             ax.set_title(LABELS.get(panel) or label(lines[0].key))
         mixed = len({line.held for line in lines}) > 1
         for line in lines:
-            _draw_line(sheet, ax, line, colours[line], mixed)
+            draw_line(sheet, ax, line, colours[line], mixed)
         if any(line.key in ("kl/mean", "eval/kl") for line in lines):
             draw_budget(sheet, stage, ax.axhline)
         if any(line.key in ("accuracy", "eval/accuracy") for line in lines):
@@ -224,7 +224,8 @@ def _colours(lines: Sequence[Line]) -> dict[Line, str]:
     return {line: tone(order.index(name)) for line, name in zip(lines, names, strict=True)}
 
 
-def _draw_line(sheet: Sheet, ax: Axes, line: Line, colour: str, mixed: bool) -> None:
+def draw_line(sheet: Sheet, ax: Axes, line: Line, colour: str, mixed: bool) -> None:
+    """Draw one metric over steps, with its moving average where there are many, and name it in the legend."""
     style, mark = ("--", "dash") if mixed and line.held else ("-", "line")
     marker = "o" if len(line.steps) <= FEW else ""
     values = line.values

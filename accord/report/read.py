@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accord.errors import DataError
@@ -46,6 +46,7 @@ class Stage:
     scores: tuple[tuple[Row, ...], ...]  # of the held-out pairs, by each member of the ensemble
     comparison: Comparison | None
     series: tuple[Series, ...]
+    findings: JsonValue = None  # of detectors, as stage.json holds them
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,22 @@ class Run:
     started: str
     seconds: float | None
     facts: Table
+    recipe: Table
     stages: tuple[Stage, ...]
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; only its recipe has to be there."""
+    """Read a run folder, of which only its recipe has to be there, or the folder that an evaluation has left."""
     path = folder / "recipe.toml"
+    if not path.exists() and (folder / "results.json").exists():
+        return _read_evaluation(folder)
     try:
         recipe: Table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            str(folder), "holds no run: there is no recipe.toml", "give a run folder, runs/<name>"
-        ) from None
+            str(folder), "holds no run: there is no recipe.toml, and no results.json of an evaluation",
+            "give a run folder, runs/<name>",
+        ) from None  # fmt: skip
     except (OSError, ValueError) as error:
         raise DataError(str(path), f"is no recipe of a run ({error})", "run the recipe again: accord run") from error
     facts = read_json(folder / "run.json")
@@ -83,8 +88,20 @@ def read_run(folder: Path) -> Run:
         started=text(facts.get("started")),
         seconds=number(facts.get("seconds")),
         facts={k: facts[k] for k in ("device", "precision", "threads", "hardware", "versions") if k in facts},
+        recipe=recipe,
         stages=tuple(_read_stage(folder / n, table(s), status) for n, s in stages.items()),
     )
+
+
+def _read_evaluation(folder: Path) -> Run:
+    """An evaluation that belongs to no run, as a run of this one stage."""
+    stage = _read_stage(folder, {}, "done")
+    alone = replace(
+        stage, kind=stage.kind or "evaluate", status="done" if stage.status == "unfinished" else stage.status
+    )
+    facts = read_json(folder / "run.json")
+    name = alone.name or folder.resolve().name
+    return Run(name, alone.status, text(facts.get("seed")), "", alone.seconds, {}, {}, (replace(alone, name=name),))
 
 
 def references(value: JsonValue) -> Iterator[str]:
@@ -132,6 +149,7 @@ def _read_stage(folder: Path, settings: Table, run: str) -> Stage:
         scores=_read_scores(folder),
         comparison=comparison,
         series=series,
+        findings=record.get("findings"),
     )
 
 

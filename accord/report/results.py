@@ -8,6 +8,8 @@ from pathlib import Path
 
 from accord.report.values import JsonValue, Measure, Table, measure, number, read_json, read_lines, table, tables, text
 
+RATINGS = "ratings"  # the suite that people's ratings stand under: `ratings/helpfulness`
+
 
 @dataclass(frozen=True)
 class Message:
@@ -31,6 +33,7 @@ class Answer:
     parts: dict[str, float]  # of gold, or of the first score that has any
     constraints: tuple[str, ...]  # what the prompt asks of the form, in words
     why: str
+    tokens: float | None = None
 
     @property
     def reward(self) -> float | None:
@@ -111,10 +114,18 @@ def read_series(folder: Path) -> tuple[Series, ...]:
 
 
 def ranked(compared: Comparison) -> list[Trial]:
-    """Order the trials by how much they say: those with gold first, then those with a reward, sampled before greedy."""
+    """Order the trials by how much they say: those with gold first, then those with a reward, sampled before greedy.
+
+    People's ratings, which stand for themselves, come last.
+    """
 
     def rank(trial: Trial) -> tuple[bool, ...]:
-        return "gold" not in trial.metrics, "reward" not in trial.metrics, trial.sampling != "sampled"
+        return (
+            trial.suite == RATINGS,
+            "gold" not in trial.metrics,
+            "reward" not in trial.metrics,
+            trial.sampling != "sampled",
+        )
 
     return sorted(compared.trials, key=rank)
 
@@ -153,6 +164,7 @@ def _answer(row: Table) -> Answer:
         parts=_finite(first),
         constraints=tuple(_constraint(found) for found in tables(row.get("constraints"))),
         why=text(row.get("why")),
+        tokens=number(row.get("tokens")),
     )
 
 

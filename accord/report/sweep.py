@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from urllib.parse import quote
 
 import numpy as np
 
-from accord.report import put, templates
+from accord.report import put
+from accord.report.comparison import Board, Cell
+from accord.report.page import Page, render
 from accord.report.read import Stage, read_run
 from accord.report.svg import HEX, Drawing, Key, Sheet, finish, number_axis, theme, tone
 from accord.report.values import table, text
@@ -26,22 +29,6 @@ class Setting:
     folders: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A mean over seeds, and its standard error where there are several."""
-
-    value: str
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table."""
-
-    label: str
-    cells: tuple[Cell, ...]
-
-
 def write_sweep(folder: Path, name: str, settings: Sequence[Setting], stages: Sequence[str]) -> Path:
     """Write `<folder>/report.html` on the stages that the settings change, and return its path."""
     found = {setting.label: [read_run(path).stages for path in setting.folders] for setting in settings}
@@ -50,16 +37,19 @@ def write_sweep(folder: Path, name: str, settings: Sequence[Setting], stages: Se
         drawings: tuple[Drawing, ...] = tuple(finish(sheet, f"s{i}") for i, sheet in enumerate(sheets))
     metrics = {label: [measured(run, stages) for run in runs] for label, runs in found.items()}
     columns = list(dict.fromkeys(key for runs in metrics.values() for run in runs for key in run))
-    rows = [
-        Row(label, tuple(spread([run[column] for run in runs if column in run]) for column in columns))
+    rows: dict[str, list[Cell | None]] = {
+        label: [spread([run[column] for run in runs if column in run]) for column in columns]
         for label, runs in metrics.items()
-    ]
-    page = templates().get_template("sweep.html").render(
-        name=name, groups=list(found), seeds=max(len(runs) for runs in found.values()), drawings=drawings,
-        columns=[column.replace("_", " ") for column in columns], rows=rows,
-        runs=[path.name for setting in settings for path in setting.folders],
-    )  # fmt: skip
-    return put(page.encode("utf-8", "replace"), folder)
+    }
+    seeds = max(len(runs) for runs in found.values())
+    said = (
+        f"{len(found)} settings, {seeds} seed{'s' * (seeds != 1)} each. Bands and ± are one standard error over seeds."
+    )
+    board = Board("Evaluated at the end", tuple(columns), (None,) * len(columns), {"": rows})
+    links = tuple((path.name, f"{quote(path.name)}/report.html") for setting in settings for path in setting.folders)
+    boards = (board,) if columns else ()
+    page = Page("Sweep", name, said, head="setting", drawings=drawings, boards=boards, links=links)
+    return put(render(page), folder)
 
 
 def measured(stages: Sequence[Stage], changed: Sequence[str]) -> dict[str, float]:
@@ -84,7 +74,9 @@ def spread(values: Sequence[float]) -> Cell:
     return Cell(f"{fmean(values):.3f}".replace("-", MINUS), error)
 
 
-def draw_frontiers(name: str, found: dict[str, list[tuple[Stage, ...]]]) -> Sheet | None:
+def draw_frontiers(
+    name: str, found: Mapping[str, Sequence[tuple[Stage, ...]]], tones: Mapping[str, str] | None = None
+) -> Sheet | None:
     """Held-out reward against KL over the steps of a policy stage, a line for each setting, a band over its seeds."""
     lines = {
         label: frontier([stage for run in runs for stage in run if stage.name == name]) for label, runs in found.items()
@@ -93,14 +85,16 @@ def draw_frontiers(name: str, found: dict[str, list[tuple[Stage, ...]]]) -> Shee
         return None
     sheet = Sheet(f"{name}: held-out reward against KL", height=300)
     ax = sheet.figure.subplots()
+    several = any(len(runs) > 1 for runs in found.values())
     for at, (label, points) in enumerate(lines.items()):
+        colour = tones[label] if tones else tone(at)
         kl, reward, error = np.array(points).T if points else np.zeros((3, 0))
-        ax.fill_between(kl, reward - error, reward + error, color=HEX[tone(at)], alpha=0.18, linewidth=0)
-        ax.plot(kl, reward, "o-", color=HEX[tone(at)])
-        sheet.legend.append(Key(label, tone(at)))
+        ax.fill_between(kl, reward - error, reward + error, color=HEX[colour], alpha=0.18, linewidth=0)
+        ax.plot(kl, reward, "o-", color=HEX[colour])
+        sheet.legend.append(Key(label, colour))
     ax.set_ylabel("reward")
     number_axis(ax, "KL from the reference (nats per answer)", whole=False)
-    sheet.notes.append("Points are evaluations during training, means over seeds.")
+    sheet.notes.append(f"Points are evaluations during training{', means over seeds' * several}.")
     return sheet
 
 

@@ -12,8 +12,33 @@ NO_BREAK = "\u00a0"
 BETTER = {"gold": 1, "compliance": 1, "facts": 1, "concise": 1, "refusal": 1, "reward": 1, "win_rate": 1, "accuracy": 1,
           "finished": 1, "over_refusal": -1, "perplexity": -1, "loss": -1}  # fmt: skip
 PARTS = ("compliance", "facts", "concise", "refusal", "over_refusal")  # of gold
-PERCENT = {"win_rate", "win", "tie", "lose", "finished", "accuracy", "folds", "agreement", "ceiling", "ece"}
-NAMES = {"kl": "KL", "over_refusal": "over-refusal", "win_rate": "win rate", "facts": "correct facts"}
+PERCENT = {
+    "win_rate",
+    "win",
+    "tie",
+    "lose",
+    "finished",
+    "accuracy",
+    "folds",
+    "agreement",
+    "ceiling",
+    "ece",
+    "unanimous",
+    "categories_mean",
+}
+NAMES = {
+    "kl": "KL",
+    "ece": "calibration error",
+    "over_refusal": "over-refusal",
+    "win_rate": "win rate",
+    "facts": "correct facts",
+}
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share, to be written as a percentage."""
+    metric = name.rpartition("/")[2]
+    return metric in PERCENT or metric.startswith(("accuracy_", "best_of_"))
 
 
 def named(metric: str) -> str:
@@ -30,7 +55,7 @@ def show(name: str, found: Measure) -> str:
 
 def split(name: str, found: Measure) -> tuple[str, str, str]:
     """Write value, error ("± 0.01", or nothing) and unit, for a place that puts them apart."""
-    share = name.rpartition("/")[2] in PERCENT
+    share = is_share(name)
     value, error = found.value * (100 if share else 1), found.stderr
     unit = f"{NO_BREAK}%" if share else ""
     if error:
@@ -50,7 +75,7 @@ def signed(name: str, found: Measure) -> str:
 
 def brief(name: str, value: float) -> str:
     """Write a value in a sentence, to three digits."""
-    if name.rpartition("/")[2] in PERCENT:
+    if is_share(name):
         return f"{100 * value:.3g}{NO_BREAK}%"
     return _minus(f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}")
 

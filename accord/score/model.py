@@ -55,6 +55,20 @@ class RewardModel:
             for i, value in enumerate(combined.tolist())
         ]
 
+    def each(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """The raw reward of each rollout by each member, before any normalisation, [M, B]."""
+        batch = beside(
+            rollouts, rows_of(rollouts, self.tokenizer, as_sampled=self.shares_tokens), pad_id(self.tokenizer)
+        )
+        return torch.stack([self.outputs(member, batch).reward for member in self.members])
+
+    def combined(self, raw: Tensor) -> Tensor:
+        """What `each` has found, [M, B], normalised and combined into one reward, [B]."""
+        scales = [normalisation(member) for member in self.members]
+        return combine_members(
+            torch.stack([(of - mean) / std for of, (mean, std) in zip(raw, scales, strict=True)]), self.term
+        )
+
     def outputs(self, member: PreTrainedModel, batch: Batch) -> Outputs:
         """What one member is asked for; its hidden states cost nothing more."""
         names: list[Output] = ["reward", "feature"] if self.ranges else ["reward"]
