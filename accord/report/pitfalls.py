@@ -1,0 +1,97 @@
+"""What the detectors of accord/pitfalls say of a run: its files as they read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accord.pitfalls import Finding, Seen, find
+from accord.pitfalls.seen import Bend, Both, Change
+from accord.report.gaps import belongs, gap
+from accord.report.overoptimisation import fit_gold
+from accord.report.read import Run, Stage
+from accord.report.results import Answer, Comparison, Series, Trial
+from accord.report.values import Row, Table, table
+
+FITS = ("member", "fold", "share")  # tags of a stage's several fits in metrics.jsonl
+
+
+def findings(run: Run, stage: Stage) -> list[Finding]:
+    """What is found in a stage, alarms first; a thing that shows in several fits or models is told once."""
+    found = [finding for seen in looks(run, stage) for finding in find(seen)]
+    first = {finding.name: finding for finding in reversed(found)}
+    return sorted((first[name] for name in dict.fromkeys(f.name for f in found)), key=lambda f: f.severity != "alarm")
+
+
+def looks(run: Run, stage: Stage) -> Iterator[Seen]:
+    """A stage as detectors read it: once for each of its fits, and its comparison."""
+    if stage.comparison or stage.series:
+        compared = stage.comparison
+        yield Seen(
+            stage.kind, stage.settings,
+            changes=list(changes(compared)) if compared else (),
+            both=list(both(compared)) if compared else (),
+            bends=[bend(series) for series in stage.series if series.kind == "rl"],
+        )  # fmt: skip
+    fits: dict[tuple[float | None, ...], list[Row]] = {}
+    for row in stage.metrics:
+        fits.setdefault(tuple(row.get(tag) for tag in FITS), []).append(row)
+    for rows in fits.values():
+        yield Seen(stage.kind, settings_of(stage), rows, _done(stage), stage.result)
+
+
+def settings_of(stage: Stage) -> Table:
+    """A stage's settings, with the KL budget where its result alone has it."""
+    budget = stage.result.get("kl_budget")
+    return stage.settings if budget is None else {
+        **stage.settings, "params": {"kl_budget": budget, **table(stage.settings.get("params"))}
+    }  # fmt: skip
+
+
+def _done(stage: Stage) -> float:
+    """How much of a stage's training its log is of: all of it unless it goes on."""
+    return 1.0 if stage.status == "done" else 0.0
+
+
+def changes(compared: Comparison) -> Iterator[Change]:
+    """How far every model lies from the baseline in every metric."""
+    for trial in compared.trials:
+        for metric, values in trial.metrics.items():
+            base = values.get(compared.baseline)
+            for model, value in values.items():
+                found = gap(compared, trial, model, metric)
+                place = trial.suite, trial.sampling, model, compared.baseline, metric
+                if metric == "forgetting":  # is a difference from the baseline already
+                    yield Change(*place, 0.0, value.value, value.stderr)
+                elif base and found and metric != "win_rate":
+                    yield Change(*place, base.value, value.value, found.stderr)
+
+
+def both(compared: Comparison) -> Iterator[Both]:
+    """Answers of each model beside the baseline's to the same prompt, in reward and length."""
+    for trial in compared.trials:
+        base = _of(compared, trial, compared.baseline)
+        for model in compared.models:
+            if model == compared.baseline:
+                continue
+            for prompt, (reward, length) in _of(compared, trial, model).items():
+                if prompt in base:
+                    theirs = base[prompt]
+                    yield Both(trial.suite, trial.sampling, model, reward - theirs[0], length - theirs[1])
+
+
+def _of(compared: Comparison, trial: Trial, model: str) -> dict[object, tuple[float, float]]:
+    """Reward and length, in words, of a model's answer to each prompt of a trial."""
+    own = [a for a in compared.answers if a.model == model and belongs(a, trial) and a.reward is not None]
+    return {answer.prompt: (answer.reward or 0.0, float(_words(answer))) for answer in own}
+
+
+def _words(answer: Answer) -> int:
+    return len(answer.response.split())
+
+
+def bend(series: Series) -> Bend:
+    """A curve of over-optimisation with the peak of its fit."""
+    fit = fit_gold(series)
+    points = [(p.kl, p.gold.value, p.gold.stderr or 0.0) for p in series.points if p.gold]
+    peak = fit.peak**2 if fit and fit.peak is not None else None
+    return Bend(series.name, points, peak, bool(fit and fit.inside))
