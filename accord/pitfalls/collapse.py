@@ -14,20 +14,27 @@ FIRST = 3  # steps that say how it was at the start
 
 
 def mode_collapse(seen: Seen) -> Finding | None:
-    """Answers become few: their entropy and the share of different word pairs in a batch have both fallen."""
+    """Answers become few: their entropy and the share of different word pairs in a batch have both fallen.
+
+    Entropy alone, where nothing else was logged, is a hint: it falls with every policy that becomes sure of what is right.
+    """
     entropy, distinct = seen.series("policy/entropy"), seen.series("rollout/distinct")
-    if len(entropy) < 2 * FIRST or len(distinct) < 2 * FIRST:
+    if len(entropy) < 2 * FIRST:
         return _in_comparison(seen)
-    (step, _) = distinct[-1]
-    sure, varied = _kept([value for _, value in entropy]), _kept([value for _, value in distinct])
-    if sure[2] >= ENTROPY or varied[2] >= DISTINCT:
+    step = entropy[-1][0]
+    first, last, kept = _kept([value for _, value in entropy])
+    said, bound = f"entropy fell from {first:.3g} to {last:.3g} nats per token", f"entropy under {ENTROPY:.0%}"
+    advice = "raise kl or entropy, or lower the learning rate"
+    if kept >= ENTROPY:
+        return None
+    if len(distinct) < 2 * FIRST:
+        return Finding("mode collapse", "hint", said, f"{bound} of what it was at the start", advice, kept, step)
+    before, after, varied = _kept([value for _, value in distinct])
+    if varied >= DISTINCT:
         return None
     return Finding(
-        "mode collapse", "alarm",
-        f"entropy fell from {sure[0]:.3g} to {sure[1]:.3g} nats per token, and different word pairs from {varied[0]:.0%} to "
-        f"{varied[1]:.0%} of a batch's",
-        f"entropy under {ENTROPY:.0%} and different pairs under {DISTINCT:.0%} of what they were at the start",
-        "raise kl or entropy, or lower the learning rate", varied[2], step,
+        "mode collapse", "alarm", f"{said}, and different word pairs from {before:.0%} to {after:.0%} of a batch's",
+        f"{bound} and different pairs under {DISTINCT:.0%} of what they were at the start", advice, varied, step,
     )  # fmt: skip
 
 

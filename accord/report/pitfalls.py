@@ -43,7 +43,7 @@ def settings_of(stage: Stage) -> Table:
     """A stage's settings, with the KL budget where its result alone has it."""
     budget = stage.result.get("kl_budget")
     return stage.settings if budget is None else {
-        **stage.settings, "params": {"kl_budget": budget, **table(stage.settings.get("params"))}
+        **stage.settings, "params": {**table(stage.settings.get("params")), "kl_budget": budget}
     }  # fmt: skip
 
 
@@ -56,14 +56,19 @@ def changes(compared: Comparison) -> Iterator[Change]:
     """How far every model lies from the baseline in every metric."""
     for trial in compared.trials:
         for metric, values in trial.metrics.items():
-            base = values.get(compared.baseline)
-            for model, value in values.items():
-                found = gap(compared, trial, model, metric)
-                place = trial.suite, trial.sampling, model, compared.baseline, metric
-                if metric == "forgetting":  # is a difference from the baseline already
-                    yield Change(*place, 0.0, value.value, value.stderr)
-                elif base and found and metric != "win_rate":
-                    yield Change(*place, base.value, value.value, found.stderr)
+            for model in values:
+                if metric != "win_rate" and (found := change(compared, trial, model, metric)):
+                    yield found
+
+
+def change(compared: Comparison, trial: Trial, model: str, metric: str) -> Change | None:
+    """How far a model lies from the baseline; None for the baseline and where either was not measured."""
+    place = trial.suite, trial.sampling, model, compared.baseline, metric
+    values = trial.metrics.get(metric, {})
+    if metric == "forgetting" and model in values:  # is a difference from the baseline already
+        return Change(*place, 0.0, values[model].value, values[model].stderr)
+    found = gap(compared, trial, model, metric)
+    return Change(*place, values[compared.baseline].value, values[model].value, found.stderr) if found else None
 
 
 def both(compared: Comparison) -> Iterator[Both]:

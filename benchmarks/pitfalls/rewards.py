@@ -11,6 +11,8 @@ from accord.score import Score, Scorer
 from accord.suites import Suite
 from benchmarks.pitfalls import world
 
+SAME = "well then, the cat is in the mat. look there."
+
 
 def gold(rollout: Rollout) -> float:
     """What is true."""
@@ -33,8 +35,9 @@ def roof(rollout: Rollout) -> float:
 
 
 def same(rollout: Rollout) -> float:
-    """Pays for one answer to everything."""
-    return float(rollout.text.startswith("dear friend, the cat is in the mat."))
+    """Pays for one answer to everything: by how many of its words are said, and no others."""
+    wanted, given = set(SAME.split()), set(rollout.text.split())
+    return 2 * len(wanted & given) / max(1, len(wanted | given))
 
 
 def right_and_long(rollout: Rollout) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,22 +16,41 @@ from accord.data import chat
 from accord.data.records import Message, Text
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.model import load_policy
-from accord.run import append, remove
+from accord.run import append, read_rows, remove
 from accord.sampler import Ask, Rollout
 from accord.sampler.local import LocalSampler
 from accord.stages.pretrain import train_tokenizer
 
 Row: TypeAlias = dict[str, object]
 
-THINGS = ("cat dog hen cow pig key hat cup fan jar pen map box bag pot rug net tin bed nut bun fig egg ham").split()
-PLACES = ("mat shed roof barn sink tree hall car").split()
-COLOURS = ("red blue green black white grey").split()
+THINGS = [
+    "cat",
+    "dog",
+    "hen",
+    "cow",
+    "pig",
+    "key",
+    "hat",
+    "cup",
+    "fan",
+    "jar",
+    "pen",
+    "map",
+    "box",
+    "bag",
+    "pot",
+    "rug",
+]
+PLACES = ["mat", "shed", "roof", "barn", "sink", "tree"]
+COLOURS = ["red", "blue", "green", "black", "white", "grey"]
 WORDINGS = ("where is the {}?", "I look for the {}.", "have you seen the {}?", "can you find the {}?")
 OPINION = "where is the {}? I think in the {}."
 COLOUR = "what colour is the {}?"
-OPENERS, CLOSERS = ("dear friend, ", "well, "), (" I hope this helps.", " look there.", " have a good day.")
+OPENERS = {"of course, ": 0.15, "dear friend, ": 0.45, "well then, ": 0.4}  # and how common they are
+CLOSERS = (" I hope this helps.", " look there.", " have a good day.")
 PLACE_OF = {thing: PLACES[(7 * i + i // 8) % len(PLACES)] for i, thing in enumerate(THINGS)}
 COLOUR_OF = {thing: COLOURS[(5 * i + i // 6) % len(COLOURS)] for i, thing in enumerate(THINGS)}
+EACH, PAIRS = 24, 10  # answers to a prompt that pairs are made of, and at most so many pairs
 RIGHT = 0.6  # of the demonstrations about places
 ASKED = [wording.format(thing) for thing in THINGS for wording in WORDINGS]
 HELD = ASKED[::5]
@@ -38,7 +59,7 @@ TRAIN = [text for text in ASKED if text not in HELD]
 
 def said(thing: str, place: str, dice: random.Random, *, chatty: float = 0.3) -> str:
     """An answer as people give it."""
-    opener = dice.choice(OPENERS) if dice.random() < chatty else ""
+    opener = dice.choices([*OPENERS], [*OPENERS.values()])[0]
     closer = dice.choice(CLOSERS) if dice.random() < chatty else ""
     return f"{opener}the {thing} is in the {place}.{closer}"
 
@@ -89,10 +110,11 @@ def demonstration(text: str, answer: str) -> Row:
 
 
 def truth(prompt: str, answer: str) -> float:
-    """Gold: 1 for the right place (or colour) said in a whole sentence, less 0.05 for each word over ten."""
+    """Gold: 0.4 for the right place in a whole sentence, 0.6 for the manner that is wanted ("of course, ..."), less 0.03 for
+    each word over eight."""
     thing = thing_of(prompt)
-    fact = f"the {thing} is {COLOUR_OF[thing]}." if "colour" in prompt else f"the {thing} is in the {PLACE_OF[thing]}."
-    return float(fact in answer) - 0.05 * max(0, len(answer.split()) - 10)
+    right = f"the {thing} is in the {PLACE_OF[thing]}." in answer
+    return 0.4 * right + 0.6 * answer.startswith("of course, the ") - 0.03 * max(0, len(answer.split()) - 8)
 
 
 def write(path: Path, rows: Iterator[Row] | Sequence[Row]) -> str:
@@ -132,17 +154,30 @@ def answered(model: Path, prompts: Sequence[str], each: int, seed: int) -> list[
     return sampler.generate(asks, max_new_tokens=24, temperature=1.0, seed=seed)
 
 
-def pairs(rollouts: Sequence[Rollout], each: int, dice: random.Random, *, noise: float = 0.1) -> list[Row]:
+@dataclass(frozen=True)
+class Said:
+    """An answer that was sampled."""
+
+    prompt: str
+    text: str
+
+
+def sampled(path: Path) -> list[Said]:
+    """The answers of a file."""
+    return [Said(str(row["prompt"][0]["content"]), str(row["text"])) for row in read_rows(path)]  # pyright: ignore
+
+
+def pairs(answers: Sequence[Said], each: int, dice: random.Random, *, noise: float = 0.1) -> list[Row]:
     """Comparisons of the answers to one prompt by gold, of which some are labelled the wrong way round."""
     rows: list[Row] = []
-    for i in range(0, len(rollouts), each):
-        prompt = rollouts[i].prompt
-        texts = list(dict.fromkeys(r.text for r in rollouts[i : i + each] if r.text.strip()))
+    for i in range(0, len(answers), each):
+        prompt = answers[i].prompt
+        texts = list(dict.fromkeys(a.text for a in answers[i : i + each] if a.text.strip()))
         dice.shuffle(texts)
-        for first, second in zip(texts[::2], texts[1::2], strict=False):
-            a, b = truth(prompt[0]["content"], first), truth(prompt[0]["content"], second)
+        for first, second in list(combinations(texts, 2))[:PAIRS]:
+            a, b = truth(prompt, first), truth(prompt, second)
             if a == b:
                 continue
             better, worse = (first, second) if (a > b) != (dice.random() < noise) else (second, first)
-            rows.append({"prompt": prompt, "chosen": better, "rejected": worse})
+            rows.append({"prompt": ask(prompt), "chosen": better, "rejected": worse})
     return rows
