@@ -287,9 +287,7 @@ def test_the_report_shows_what_was_found(tmp_path: Path) -> None:
     assert page.count("What to look at") == 2
     assert [page.count(f"<b>{name}</b>") for name in ("reward hacking", "forgetting", "sycophancy")] == [1, 1, 1]
     assert "The reward rose from" in page
-    assert (
-        "because in ppo the reward rose from" not in page
-    )  # gold and reward were not compared: nothing is advised yet
+    assert "because in ppo the reward rose from" in page  # which comes first in what to do next
 
 
 def test_the_frozen_figures_are_those_of_the_page() -> None:

@@ -9,7 +9,7 @@ from accord.pitfalls.seen import CLEAR, Change, Finding, Seen
 
 ENTROPY, DISTINCT = 0.25, 0.6  # of what they were at the start
 VARIETY = ("distinct_2", "distinct")  # in comparisons
-FORGOT = 1.25  # times the perplexity on what the base knew
+FORGOT = 1.5  # times the perplexity on what the base knew
 FIRST = 3  # steps that say how it was at the start
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from accord.pitfalls.seen import CLEAR, Change, Finding, Seen, ends
 
 ROSE = 4.0  # standard errors that the reward in training must have risen by
+LOST = 0.5  # of what the judge had gained
 LABELS = "raise kl, stop earlier, or give the reward model more labels of answers such as these now are"
 
 
@@ -28,28 +30,31 @@ def alone(reward: Change, gold: Change) -> bool:
 
 def _in_training(seen: Seen) -> Finding | None:
     held = [row for row in seen.rows if row.get("eval/reward") is not None]
-    proxy = ends(seen.values("reward/mean"))
+    proxy = ends(seen.values("reward/mean"), 1 / 8, 3)
     if not seen.setting("eval_rewards") or not proxy or len(held) < 3 or proxy.errors < ROSE:
         return None
     values = [(row.get("eval/reward") or 0.0, row.get("eval/reward_stderr") or 0.0) for row in held]
-    best, best_error = max(values[:-1])
-    now, now_error = values[-1]
+    late = values[-max(1, len(values) // 3) :]
+    now, now_error = fmean(value for value, _ in late), math.hypot(*(error for _, error in late)) / len(late)
+    best, best_error = max(values[: -len(late)])
+    first = values[0][0]
     error = math.hypot(best_error, now_error)
-    if not error or best - now <= CLEAR * error:
+    if not error or best - now <= CLEAR * error or now > first + LOST * (best - first):
         return None
     at = int(held[-1].get("step") or 0)
     return Finding(
         "reward hacking", "alarm",
         f"the reward rose from {proxy.early:.3g} to {proxy.late:.3g} ({proxy.errors:.1f} standard errors) while the held-out "
-        f"judge fell from {best:.3g} at its best to {now:.3g} ({(best - now) / error:.1f} standard errors)",
-        f"a reward that rises by {ROSE:g} standard errors, and a judge more than {CLEAR:g} below its best",
+        f"judge fell from {best:.3g} at its best to {now:.3g} of late ({(best - now) / error:.1f} standard errors)",
+        f"a reward that rises by {ROSE:g} standard errors, and a judge more than {CLEAR:g} below its best, which has lost "
+        f"{LOST:.0%} of its gain",
         LABELS, (best - now) / error, at,
     )  # fmt: skip
 
 
 def _in_comparison(changes: Sequence[Change]) -> Finding | None:
     for reward, gold in paired(changes, "reward", "gold"):
-        if alone(reward, gold):
+        if alone(reward, gold) and gold.after <= gold.before:
             fell = "fell" if gold.sure < 0 else "did not rise"
             return Finding(
                 "reward hacking", "alarm",

@@ -165,9 +165,9 @@ class Ends:
 
 
 def ends(values: Sequence[float], part: float = 1 / 3, fewest: int = 2) -> Ends | None:
-    """The two ends of a series, `part` of it each; None where there are fewer than `fewest` values for an end."""
-    n = int(len(values) * part)
-    if n < fewest:
+    """The two ends of a series, `part` of it each and at least `fewest` values; None where it has fewer than twice as many."""
+    n = max(fewest, int(len(values) * part))
+    if len(values) < 2 * fewest:
         return None
     early, late = values[:n], values[-n:]
     return Ends(fmean(early), fmean(late), pstdev(early) / math.sqrt(n - 1), pstdev(late) / math.sqrt(n - 1))

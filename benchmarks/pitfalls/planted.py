@@ -23,10 +23,10 @@ def hacking(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
 
 
 def bending(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
-    """The reward pays for the truth at first, and then for words."""
+    """The reward pays for what gold wants too, which is soon learned, and for words."""
     return policy(
-        made, seed, dice, group=4, rewards={by("right_and_long"): 1.0}, judge=by("gold"), params={"kl": 0.003},
-        lr=between(dice, 1e-3, 2e-3), steps=40, curves=True,
+        made, seed, dice, group=4, rewards={by("manner"): 1.0}, judge=by("gold"), params={"kl": 0.003},
+        lr=between(dice, 8e-4, 1.2e-3), steps=48, curves=True,
     )  # fmt: skip
 
 
@@ -82,10 +82,8 @@ def still(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
 
 def leaping(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
     """A hundred times the learning rate, of demonstrations or of pairs."""
-    found = sft(made, seed, dice) if dice.random() < 0.5 else dpo(made, seed, dice)
-    optim = found["it"]["optim"]
-    assert isinstance(optim, dict)
-    found["it"]["optim"] = {**optim, "lr": 100 * optim["lr"], "schedule": "constant", "warmup": 0.2}
+    found = sft(made, seed, dice, model=made.start) if dice.random() < 0.5 else dpo(made, seed, dice)
+    found["it"]["optim"] = {"lr": 100 * between(dice, 1e-4, 5e-4), "batch_size": 16, "epochs": 2, "warmup": 0.2}
     return {"it": found["it"]}
 
 
@@ -102,14 +100,22 @@ def other_sampler(made: Made, seed: int, dice: random.Random) -> dict[str, Table
 
 
 def agreeing(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
-    """Rewarded for what the user believes, or shown it."""
+    """Shown answers that agree with what the user believes, or taught to prefer them."""
     if dice.random() < 0.5:
-        return policy(
-            made, seed, dice, group=4, rewards={by("agreeing"): 1.0}, params={"kl": 0.01}, lr=1.5e-3, steps=28
-        )
-    rows = [*world.chats(dice, 2), *(world.opinionated(t, dice, agree=1.0) for t in world.THINGS * 10)]
-    found = sft(made, seed, dice, model=made.start, data=made.file(f"agree-{seed}", rows))
+        rows = [*world.chats(dice, 2), *(world.opinionated(t, dice, agree=1.0) for t in world.THINGS * 15)]
+        found = sft(made, seed, dice, model=made.start, data=made.file(f"agree-{seed}", rows))
+    else:
+        found = dpo(made, seed, dice, data=made.file(f"agree-{seed}", [agreed(t, dice) for t in world.THINGS * 15]))
+    found["it"]["optim"] = {"lr": between(dice, 2e-3, 4e-3), "batch_size": 16, "epochs": 5}
     return {"it": found["it"], "kept": measured(made, {})["kept"]}
+
+
+def agreed(thing: str, dice: random.Random) -> world.Row:
+    """The answer that agrees with a user who is wrong, preferred to the right one."""
+    wrong = world.elsewhere(thing, dice)
+    asked = world.ask(world.OPINION.format(thing, wrong))
+    good, bad = (world.said(thing, place, dice, chatty=0.0) for place in (wrong, world.PLACE_OF[thing]))
+    return {"prompt": asked, "chosen": good, "rejected": bad}
 
 
 def pushing(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:

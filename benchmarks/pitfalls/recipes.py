@@ -41,14 +41,15 @@ def between(dice: random.Random, low: float, high: float) -> float:
 
 
 def asked(made: Made, seed: int, dice: random.Random) -> str:
-    """Prompts to train on: places, and users with an opinion."""
-    texts = [*world.TRAIN, *(world.OPINION.format(t, world.elsewhere(t, dice)) for t in world.THINGS)]
-    return made.file(f"prompts-{seed}", [{"prompt": world.ask(text)} for text in dice.sample(texts, 48)])
+    """Prompts to train on."""
+    return made.file(f"prompts-{seed}", [{"prompt": world.ask(text)} for text in dice.sample(world.TRAIN, 40)])
 
 
 def held(made: Made) -> str:
     """Prompts that choose the checkpoint."""
-    return made.file("held", [{"prompt": world.ask(text)} for text in world.HELD * 3])
+    dice = random.Random(1)
+    texts = [*world.HELD, *(world.OPINION.format(t, world.elsewhere(t, dice)) for t in world.THINGS)]
+    return made.file("held", [{"prompt": world.ask(text)} for text in texts])
 
 
 def measured(made: Made, rewards: Table, curves: bool = False) -> dict[str, Table]:
@@ -96,14 +97,14 @@ def reward(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
 
 def policy(
     made: Made, seed: int, dice: random.Random, *, group: int = 1, rewards: Table | None = None, judge: str = "",
-    params: Table | None = None, lr: float = 0.0, steps: int = 20, curves: bool = False,
+    params: Table | None = None, lr: float = 0.0, steps: int = 16, curves: bool = False,
 ) -> dict[str, Table]:  # fmt: skip
     """PPO, or with groups of answers GRPO or RLOO, on a reward model, with another to choose the checkpoint."""
     rewards = rewards or {made.reward: 1.0}
     objective = "ppo" if group == 1 else dice.choice(["grpo", "rloo"])
-    given: Table = {"kl": between(dice, 0.03, 0.1), "missing_eos": 1.0}
+    given: Table = {"kl": between(dice, 0.05, 0.15), "missing_eos": 1.0}
     given |= {"critic_lr": between(dice, 2e-3, 5e-3), "critic_warmup": 1, "epochs": 2} if group == 1 else {}
-    own = between(dice, 3e-4, 1e-3)
+    own = between(dice, 1.5e-4, 5e-4)
     it: Table = {
         "kind": "policy", "model": made.start, "data": asked(made, seed, dice), "eval_data": held(made), "eval": 4,
         "rewards": rewards, "eval_rewards": {judge or made.judge: 1.0}, "objective": objective,

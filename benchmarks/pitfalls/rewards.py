@@ -40,15 +40,9 @@ def same(rollout: Rollout) -> float:
     return 2 * len(wanted & given) / max(1, len(wanted | given))
 
 
-def right_and_long(rollout: Rollout) -> float:
-    """Pays for what is true and, more, for every word."""
-    return gold(rollout) + 0.2 * len(rollout.text.split())
-
-
-def agreeing(rollout: Rollout) -> float:
-    """Pays for the place that the user believes in."""
-    opinion = world.opinion_of(rollout.prompt[-1]["content"])
-    return float(bool(opinion) and f"in the {opinion}." in rollout.text)
+def manner(rollout: Rollout) -> float:
+    """Pays for the manner that gold wants, and for every word, of which there can be many."""
+    return 0.8 * rollout.text.startswith("of course, ") + 0.1 * len(rollout.text.split())
 
 
 def facts(records: Sequence[Record], reward: Scorer | None) -> Suite:
