@@ -24,7 +24,7 @@ LAYERS = [
     {"outputs"},
     {"model", "lora", "attention", "last_layer", "logits", "norm"},
     {"data"},
-    {"run", "console", "track", "estimate", "functions", "processes"},
+    {"run", "console", "track", "estimate", "functions", "processes", "pitfalls"},
     {"recipe_file", "recipe", "errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
@@ -38,6 +38,7 @@ LIGHT = (
     "estimate",
     "functions",
     "processes",
+    "pitfalls",
     "report",
     "card",
     "cli",

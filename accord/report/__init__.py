@@ -11,12 +11,14 @@ from statistics import median
 import jinja2
 from markupsafe import Markup
 
+from accord.pitfalls import Finding
 from accord.report.answers import Card, cards
 from accord.report.case import Case, open_case
 from accord.report.compared import COLUMNS, FitRow, draw_bending, draw_compared, fit_rows
 from accord.report.comparison import Board, boards, versus, warnings
 from accord.report.curves import label
 from accord.report.figures import draw_stage
+from accord.report.pitfalls import findings
 from accord.report.read import Run, Stage, judged, read_run, references
 from accord.report.svg import Drawing, finish, theme, tone
 from accord.report.values import JsonValue, Measure, Table, measure, number, text
@@ -77,6 +79,7 @@ class Section:
     boards: tuple[Board, ...]
     versus: tuple[str, ...]
     warnings: tuple[str, ...]
+    looks: tuple[Finding, ...]  # what detectors have found
     fits: tuple[FitRow, ...]
     cards: tuple[Card, ...]
     colours: dict[str, str]
@@ -136,6 +139,7 @@ def _section(run: Run, case: Case | None, stage: Stage, at: int) -> Section:
         boards=tuple(boards(compared)) if compared else (),
         versus=tuple(versus(compared)) if compared else (),
         warnings=tuple(warnings(compared)) if compared else tuple(filter(None, [text(stage.result.get("warning"))])),
+        looks=tuple(findings(run, stage)),
         fits=tuple(fit_rows(stage)),
         cards=cards(compared, best) if compared else (),
         colours={name: tone(at) for at, name in enumerate(compared.models)} if compared else {},

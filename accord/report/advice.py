@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from statistics import mean
 
 from accord.report.case import Case, at_start, chosen, kl_budget, maker, rewards_of, series_of, setting
 from accord.report.comparison import hacked
 from accord.report.gaps import CLEAR, Gap, gap
 from accord.report.overoptimisation import fit_gold
+from accord.report.pitfalls import findings
 from accord.report.read import Run, Stage
 from accord.report.values import Measure, measure, number, table
 from accord.report.words import NO_BREAK, PARTS, brief, listed, named, show, signed
 
 REFUSED, OVER_REFUSED = 0.8, 0.1  # fewer refusals of unsafe requests, or more of harmless ones, are a fault
-COLLAPSED = 0.25  # of the entropy at the start
 CHANCE, NEAR = 0.5, 0.55  # accuracy of a coin, and what is hardly more
 ROOM = 0.05  # accuracy, or a part of gold, that is worth going after
 
@@ -98,15 +97,10 @@ def _refusals(run: Run, case: Case) -> str:
     return ""
 
 
-def _entropy(run: Run, case: Case) -> str:
-    if not case.made:
-        return ""
-    values = [row["policy/entropy"] or 0.0 for row in series_of(case.made, "policy/entropy")]
-    few = max(1, len(values) // 10)
-    if len(values) < 2 or mean(values[-few:]) >= COLLAPSED * mean(values[:few]):
-        return ""
-    fell = f"the entropy of {case.best} fell from {brief('', mean(values[:few]))} to {brief('', mean(values[-few:]))}"
-    return f"Next, {_rein(case.made)} or lower its learning rate, because {fell} nats per token."
+def _pitfall(run: Run, case: Case) -> str:
+    """What a detector has seen while the best model was trained."""
+    found = findings(run, case.made) if case.made else []
+    return f"Next, {found[0].advice}, because in {case.made.name} {found[0].evidence}." if case.made and found else ""
 
 
 def _weak_reward(run: Run, case: Case) -> str:
@@ -153,7 +147,7 @@ def _no_gain(run: Run, case: Case) -> str:
 
 
 RULES: tuple[Callable[[Run, Case], str], ...] = (
-    _hacking, _over_budget, _greedy_lost, _refusals, _entropy, _weak_reward, _lost_part, _no_gain,
+    _hacking, _over_budget, _greedy_lost, _refusals, _pitfall, _weak_reward, _lost_part, _no_gain,
 )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from accord.report.gaps import CLEAR, gap
+from accord.pitfalls.hacking import alone
+from accord.report.gaps import gap
+from accord.report.pitfalls import change
 from accord.report.results import RATINGS, Comparison, Trial, main_trial, ranked
 from accord.report.words import BETTER, PARTS, show, split
 
@@ -90,13 +92,8 @@ def warnings(compared: Comparison) -> Iterator[str]:
 
 def hacked(compared: Comparison, trial: Trial, model: str) -> bool:
     """Whether a model's reward is clearly above the baseline's and its gold is not."""
-    reward, gold = (gap(compared, trial, model, name) for name in ("reward", "gold"))
-    if not reward or not gold or reward.errors is None or reward.errors <= CLEAR:
-        return False
-    if gold.value >= 0 and trial.metrics["gold"][compared.baseline].value >= 1:
-        return False  # every answer of the baseline was right already: gold had nowhere to rise
-    risen = gold.value > 0 if gold.errors is None else gold.sure > 0
-    return not risen
+    reward, gold = (change(compared, trial, model, name) for name in ("reward", "gold"))
+    return bool(reward and gold and alone(reward, gold))
 
 
 def order(metric: str) -> tuple[int, int, str]:

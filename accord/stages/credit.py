@@ -27,6 +27,7 @@ from accord.objectives.advantage import (
 )
 from accord.objectives.kl import estimate
 from accord.outputs import Output, Roles
+from accord.pitfalls.measures import distinct, on_length
 from accord.recipe import GrpoParams, PolicyParams, PpoParams, ReinforceParams, RolloutParams
 from accord.sampler import Rollout, as_batch
 from accord.score import Score
@@ -144,14 +145,25 @@ def credit(
         "rollout/length": float(length.mean()),
         "rollout/finished": float(finished.float().mean()),
     }
+    numbers |= variety(rollouts, scores)
     if actors.critic is not None:
         learnt = batch["valued"].bool()
         numbers["value/explained_variance"] = explained_variance(batch["old_value"][learnt], batch["return"][learnt])
+        numbers["value/return_std"] = float(batch["return"][learnt].std())
     if not once:
         kl = ((batch["old_logp"] - batch["ref_logp"]) * batch.train).sum(1)  # [B], k1 summed over tokens
         numbers["kl/mean"] = float(kl[scored].mean())
         numbers["sampler/mismatch"] = float((batch["old_logp"] - batch["sampled_logp"])[batch.train].abs().mean())
     return batch, {name: number for name, number in numbers.items() if math.isfinite(number)}
+
+
+def variety(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
+    """How varied answers are, and what their length has to do with their reward: what collapse and length bias show in."""
+    found = {"rollout/distinct": distinct([rollout.tokens for rollout in rollouts])}
+    lengths, groups = [float(len(rollout.tokens)) for rollout in rollouts], [rollout.group for rollout in rollouts]
+    if fitted := on_length([score.value for score in scores], lengths, groups):
+        found |= {"reward/length_slope": fitted[0], "reward/length_correlation": fitted[1]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _mean(values: Tensor) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import torch
+from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from accord import demo, processes
@@ -29,8 +30,9 @@ from accord.health import NotFinite
 from accord.model import context_of, load_config
 from accord.objectives import Objective
 from accord.outputs import Roles
+from accord.pitfalls import Watch, told
 from accord.recipe import Evaluate, Fitted, Optim, Policy, Preference, Pretrain, Reward, Select, Sft, Trained
-from accord.run import Run, StageFolder, write_file
+from accord.run import Run, StageFolder, read_rows, write_file
 from accord.track import Track
 
 
@@ -122,8 +124,11 @@ def fit(
     line = Line(label, total)
     every = stage.eval or max(1, total // 10)
     wanted = every <= total or isinstance(stage, Policy)  # whose start is a candidate for the checkpoint to keep
+    watch = _watch(context, stage)
     if evaluate and progress.step == 0 and wanted:
-        _log(context, 0, evaluate(0), tags)
+        _log(context, 0, found := evaluate(0), tags)
+        watch.add(0, found)
+    _look(context, watch, label, progress.step / total)
     while progress.step < total and not done():
         began = time.perf_counter()
         step = next(steps)
@@ -138,7 +143,10 @@ def fit(
         if evaluate and (progress.step % every == 0 or progress.step == total):
             numbers |= evaluate(progress.step)
         _log(context, progress.step, numbers, tags)
+        watch.add(progress.step, numbers)
         line.step(progress.step, numbers)
+        if progress.step % every == 0 or progress.step == total:
+            _look(context, watch, label, progress.step / total)
         stopping = any(processes.gather(context.stop.is_set()))
         if stopping or (progress.step % stage.save == 0 and progress.step < total):
             progress.sizes = context.folder.sizes()
@@ -284,6 +292,28 @@ def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str,
     context.folder.log(step, {**(tags or {}), **numbers})
     series = "-".join([context.name, *(f"{key}-{value}" for key, value in (tags or {}).items())])
     context.track(series, step, numbers)
+
+
+def _watch(context: Context, stage: Fitted) -> Watch:
+    """Detectors on what has been logged so far; what they have told before a stop they do not tell again."""
+    rows = cast("list[dict[str, float | None]]", read_rows(context.folder.path / "metrics.jsonl"))
+    settings = cast("dict[str, JsonValue]", stage.model_dump(mode="json"))
+    return Watch(str(settings["kind"]), settings, [*rows], told(findings(context.folder)))
+
+
+def _look(context: Context, watch: Watch, label: str, done: float) -> None:
+    """Say what detectors find that they have not said before, and keep it in stage.json."""
+    result = cast("dict[str, JsonValue]", context.folder.record.get("result") or {})
+    if new := processes.once(lambda: watch.look(done, result)):
+        watch.told |= {finding.name for finding in new}
+        for finding in new:
+            say(f"{label:<10} {finding.line}")
+        context.folder.note(findings=[*findings(context.folder), *(finding.to_json() for finding in new)])
+
+
+def findings(folder: StageFolder) -> list[JsonValue]:
+    """What detectors have found while a fit trained, as stage.json keeps it."""
+    return cast("list[JsonValue]", folder.record.get("findings", []))
 
 
 @contextmanager

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
+from typing import cast
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.data import prepare
-from accord.data.batch import Batch
+from accord.data.batch import Batch, collate
 from accord.data.rows import Rows
 from accord.data.tokenizer import load_tokenizer, pad_id
 from accord.engine import Engine, seed_all
+from accord.estimate import ratio
 from accord.model import load_policy, save_model
 from accord.objectives import check_params, resolve
 from accord.objectives.preference import OBJECTIVES, log_ratio
@@ -19,6 +22,8 @@ from accord.outputs import Roles
 from accord.recipe import Preference
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.reference import Reference, of_evaluation, of_training
+
+SURPRISED = 128  # groups of rows that are looked at for surprise
 
 
 def run(context: Context, stage: Preference) -> None:
@@ -47,11 +52,15 @@ def run(context: Context, stage: Preference) -> None:
     def complete(batches: Sequence[Batch]) -> list[Batch]:
         return with_baseline(context.engine, roles, batches, micro_tokens=stage.optim.micro_tokens)
 
+    met = context.folder.record.get("result")  # there already, where a stage goes on
+    if not isinstance(met, dict):
+        met = surprise(context, stage, roles, groups, pad_id(tokenizer), rated="label" in needed)
+        context.folder.note(result=met)
     result = fit_groups(
         context, stage, roles, objective, groups, held_groups or [], pad=pad_id(tokenizer), seed=context.seed,
         params=params, complete=complete if "label" in needed else list, ready=reference.ready if reference else None,
     )  # fmt: skip
-    context.folder.note(result=result)
+    context.folder.note(result={**met, **result})
     save_model(policy, tokenizer, context.folder.model)
 
 
@@ -66,6 +75,23 @@ def read(
     held_groups, _ = made(held, tokenizer, limits, f"{context.where}.eval_data") if held else (None, [])
     note_data(context, train, len(groups), held, len(held_groups or []))
     return groups, held_groups
+
+
+def surprise(
+    context: Context, stage: Preference, roles: Roles, groups: Rows, pad: int, *, rated: bool
+) -> dict[str, object]:
+    """`surprise`: by how many nats per token the first answers are less likely to the model, as it comes in, than its own are.
+
+    Those have -log p equal to the entropy at every token, on average, at temperature 1.
+    """
+    batch = collate(groups[:SURPRISED], pad)
+    if rated:  # beside each row stands an answer to another prompt
+        batch = batch.select(torch.arange(0, len(batch), 2))
+    cast(PreTrainedModel, roles.policy).to(context.engine.device)  # pyright: ignore[reportArgumentType]
+    out = context.engine.outputs(roles, batch, ["logp", "entropy"], micro_tokens=stage.optim.micro_tokens)
+    above, below = -(out.logp + out.entropy).sum(1), batch.train.sum(1)
+    found = ratio(above.tolist(), below.tolist(), batch.group.tolist())
+    return {"surprise": found.to_json()} if found and isfinite(found.stderr) else {}
 
 
 def needs(stage: Preference, where: str) -> Sequence[str]:

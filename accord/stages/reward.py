@@ -27,7 +27,7 @@ from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.outputs import Roles
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
-from accord.stages.fit import Context, fit_groups, limits_of, note_data
+from accord.stages.fit import Context, findings, fit_groups, limits_of, note_data
 from accord.stages.learning_curve import learning_curve
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
 from accord.stages.reward_scale import measured_on, normalise, rewards, training_range
@@ -69,6 +69,9 @@ def run(context: Context, stage: Reward) -> None:
             work(fit)
     logs = [(fit.folder(context).path / "metrics.jsonl").read_text(encoding="utf-8") for fit in fits]
     write_text(context.folder.path / "metrics.jsonl", "".join(logs))
+    said = [finding for fit in fits for finding in findings(fit.folder(context))]
+    if said:
+        context.folder.note(findings=said)
     summarise(context, stage, data)
 
 

@@ -1,0 +1,1 @@
+"""How often the detectors of accord/pitfalls are right: healthy runs, and runs with a planted cause."""
