@@ -228,5 +228,5 @@ def _check_kind(where: str, target: str, key: str, kind: str, user: str) -> None
     if kind in {"evaluate", "select"} or (scores and key != "params.critic" and kind != "reward"):
         wanted = "a reward stage" if scores else "a stage that makes a model"
         raise RecipeError(where, f"'@{target}' is a stage of kind '{kind}'", f"give {wanted}")
-    if not scores and kind == "reward" and (user != "reward" or key == "normalise.policy"):
+    if key != "judge" and not scores and kind == "reward" and (user != "reward" or key == "normalise.policy"):
         raise RecipeError(where, f"'@{target}' is a reward model and cannot answer", "give a stage that makes a policy")

@@ -577,6 +577,17 @@ def test_the_error_of_self_similarity_is_that_of_a_simulation() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.2)
 
 
+def test_the_suite_of_the_page_works(here: Path, fresh: None, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs/evaluation/README.md").read_text(encoding="utf-8")
+    (here / "sums.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    rows: Rows = [{"prompt": f"{n} + 1", "response": "3", "meta": {"answer": str(n + 1)}} for n in (1, 2)]
+    write(here / "said.jsonl", rows)
+    code, said = accord(capsys, "evaluate", "--suite", "sums.py:sums", "--responses", "said.jsonl", "--out", "out")
+    assert code == 0, said
+    assert models_in(here / "out")["said"]["sums/right"]["value"] == 0.5
+    assert [row["said"] for row in read_rows(here / "out/answers.jsonl")] == ["3", "3"]
+
+
 def test_help_teaches_by_examples(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = accord(capsys, "evaluate", "--help")
     assert code == 0

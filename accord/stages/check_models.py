@@ -44,7 +44,7 @@ def check_models(recipe: Recipe) -> dict[str, PreTrainedTokenizerBase]:
 def _check_kind(stage: AnyStage, key: str, model: str, config: PretrainedConfig, where: str) -> None:
     """Reward models stand where rewards are named, models that answer everywhere else; either may become a critic."""
     judges = key.startswith(("rewards.", "eval_rewards."))
-    either = key == "params.critic" or stage.kind == "reward"
+    either = key in {"params.critic", "judge"} or stage.kind == "reward"
     if judges and not has_head(config):
         raise ModelError(where, f"{model} is not a reward model", "give the folder of a reward stage")
     if has_head(config) and not judges and not either:
