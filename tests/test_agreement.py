@@ -17,9 +17,6 @@ from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.feedback.agreement import bootstrap, cohen_kappa, fleiss_kappa, krippendorff_alpha, raw_agreement
 from accord.feedback.ratings import agreement, columns, games
-from accord.report.ratings import draw_ratings
-from accord.report.svg import finish, theme
-from accord.report.values import Measure
 
 NAN = math.nan
 
@@ -172,14 +169,3 @@ def test_agreement_of_ratings_and_votes() -> None:
 def test_rows_that_are_no_ratings(row: dict[str, object], said: str) -> None:
     with pytest.raises(DataError, match=said):
         columns([row])
-
-
-def test_bars_are_as_high_as_the_ratings() -> None:
-    measured = {model: {n: Measure(e.value, e.stderr, e.n) for n, e in f.items()} for model, f in columns(ROWS).items()}
-    with theme():
-        sheets = draw_ratings(measured)
-        heights = [bar.get_height() for bar in sheets[0].figure.axes[0].patches]  # type: ignore[attr-defined]
-        assert heights == [3.0, 5.0, 1.0]
-        assert [key.label for key in sheets[0].legend] == ["m", "n"]
-        assert all("var(--series-1)" in finish(sheet, "x").svg for sheet in sheets)
-    assert len(sheets) == 2

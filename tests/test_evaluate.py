@@ -23,6 +23,7 @@ from conftest import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from accord.cli import main
+from accord.endpoint import Endpoint
 from accord.engine import Engine
 from accord.errors import DataError, EngineError, RecipeError
 from accord.recipe import Evaluate, Sampling, Server, Table
@@ -37,7 +38,7 @@ from accord.stages.evaluate_tasks import open_subject
 from accord.stages.fit import Context
 from accord.subjects import Subject
 from accord.subjects.local import Local
-from accord.subjects.server import Behind, Endpoint
+from accord.subjects.server import Behind
 from accord.suites import Question
 
 Rows = list[dict[str, object]]

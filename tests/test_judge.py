@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerFast
 from accord.compare.pairs import against
 from accord.data import chat
 from accord.data.records import Message
+from accord.endpoint import Endpoint
 from accord.engine import Engine
 from accord.errors import EngineError
-from accord.recipe import Compute
+from accord.recipe import Compute, Server
 from accord.sampler import Rollout
 from accord.score import Score
 from accord.score.asking import Local, Served
@@ -103,9 +104,14 @@ def longer(prompt: str) -> str:
     return f"I counted.\n\n**Verdict: {'A' if len(a) > len(b) else 'B' if len(b) > len(a) else 'tie'}**"
 
 
+def asked_at(url: str, *, pause: float = 1.0, extra: dict[str, object] | None = None, **settings: object) -> Served:
+    """A judge behind a server."""
+    return Served(Endpoint(url, "judge", Server.model_validate(settings), "judge", pause=pause), extra=extra or {})
+
+
 def test_a_judge_who_always_says_a_is_found_out() -> None:
     with server(lambda _: "The first is better.\nVerdict: A") as (url, asked):
-        found = against(answered(["x"] * 12), answered(["y"] * 12), Pairwise(Served(url, "judge")))
+        found = against(answered(["x"] * 12), answered(["y"] * 12), Pairwise(asked_at(url)))
     assert len(asked) == 24
     assert found["position_bias"].value == 1
     assert found["consistency"].value == 0
@@ -116,7 +122,7 @@ def test_a_judge_who_always_says_a_is_found_out() -> None:
 def test_a_fair_judge_in_both_orders() -> None:
     ours, theirs = ["aaa", "a", "aa", "same", "aaa"], ["b", "bb", "bb", "same", "b"]
     with server(longer) as (url, asked):
-        found = against(answered(ours), answered(theirs), Pairwise(Served(url, "judge")))
+        found = against(answered(ours), answered(theirs), Pairwise(asked_at(url)))
     assert len(asked) == 8  # the fourth answer is the baseline's own
     values = np.array([1, 0, 0.5, 0.5, 1])
     assert found["win_rate"].value == values.mean()
@@ -130,7 +136,7 @@ def test_a_fair_judge_in_both_orders() -> None:
 def test_half_of_the_verdicts_by_place() -> None:
     """A judge who goes by place on some prompts and by length on others."""
     with server(lambda p: "Verdict: B" if "p0" in p or "p1" in p else longer(p)) as (url, _):
-        found = against(answered(["aa"] * 4), answered(["b"] * 4), Pairwise(Served(url, "judge")))
+        found = against(answered(["aa"] * 4), answered(["b"] * 4), Pairwise(asked_at(url)))
     assert found["position_bias"].value == 0.25  # 2 of 8 decisions for the first place
     assert found["consistency"].value == 0.5
     assert (found["win"].value, found["tie"].value, found["lose"].value) == (0.5, 0.5, 0)
@@ -138,7 +144,7 @@ def test_half_of_the_verdicts_by_place() -> None:
 
 def test_replies_without_a_verdict_are_counted() -> None:
     with server(lambda p: "I cannot say." if "p0" in p else longer(p)) as (url, _):
-        found = against(answered(["aa", "aa"]), answered(["b", "b"]), Pairwise(Served(url, "judge")))
+        found = against(answered(["aa", "aa"]), answered(["b", "b"]), Pairwise(asked_at(url)))
     assert (found["unparsed"].value, found["unparsed"].n) == (0.5, 4)
     assert (found["win_rate"].value, found["win_rate"].n) == (1, 1)
 
@@ -197,7 +203,7 @@ def test_a_constant_answer_is_reported() -> None:
 
 def test_ratings_by_a_model_are_scores() -> None:
     with server(lambda p: "Rating: 9" if "good" in p else "no idea") as (url, asked):
-        found = rating(Served(url, "judge", extra={"seed": 3}))([rollout("p", "good"), rollout("p", "bad")])
+        found = rating(asked_at(url, extra={"seed": 3}))([rollout("p", "good"), rollout("p", "bad")])
     assert [score.value for score in found] == pytest.approx([9, math.nan], nan_ok=True)
     assert {score.why for score in found} == {"Rating: 9", "no idea"}
     assert {(row["model"], row["temperature"], row["seed"]) for row in asked} == {("judge", 0.0, 3)}
@@ -212,7 +218,7 @@ def test_replies_come_in_order_and_side_by_side(monkeypatch: pytest.MonkeyPatch)
         return prompt[::-1]
 
     with server(echo) as (url, asked):
-        ask = Served(url, "judge", key_env="MY_KEY", concurrency=4)
+        ask = asked_at(url, api_key_env="MY_KEY", concurrency=4)
         found = ask([[{"role": "user", "content": f"{i}x"}] for i in range(8)])
     assert found == [f"x{i}" for i in range(8)]
     assert {(row["path"], row["key"]) for row in asked} == {("/v1/chat/completions", "Bearer secret")}
@@ -221,7 +227,7 @@ def test_replies_come_in_order_and_side_by_side(monkeypatch: pytest.MonkeyPatch)
 def test_what_may_pass_is_tried_again() -> None:
     replies = iter([503, 429, "Verdict: A"])
     with server(lambda _: next(replies)) as (url, asked):
-        assert Served(url, "judge", pause=0.01)([[{"role": "user", "content": "p"}]]) == ["Verdict: A"]
+        assert asked_at(url, pause=0.01)([[{"role": "user", "content": "p"}]]) == ["Verdict: A"]
     assert len(asked) == 3
 
 
@@ -230,27 +236,27 @@ def test_what_cannot_pass_ends_at_once() -> None:
         server(lambda _: 404) as (url, asked),
         pytest.raises(EngineError, match=r"HTTP 404.*no such model.*name of the"),
     ):
-        Served(url, "judge", concurrency=1)([[{"role": "user", "content": "p"}]] * 5)
+        asked_at(url, concurrency=1)([[{"role": "user", "content": "p"}]] * 5)
     assert len(asked) == 1
     with server(lambda _: 401) as (url, _), pytest.raises(EngineError, match="environment variable MY_KEY"):
-        Served(url, "judge", key_env="MY_KEY")([[{"role": "user", "content": "p"}]])
+        asked_at(url, api_key_env="MY_KEY")([[{"role": "user", "content": "p"}]])
 
 
 def test_a_server_that_is_not_there_or_too_slow() -> None:
     with server(lambda _: "x") as (url, _):
         pass
     with pytest.raises(EngineError, match=r"2 times: .*refused.*start the server"):
-        Served(url, "judge", retries=1, pause=0.01)([[{"role": "user", "content": "p"}]])
+        asked_at(url, retries=1, pause=0.01)([[{"role": "user", "content": "p"}]])
     late = threading.Event()
     with server(lambda _: str(late.wait(5))) as (url, _):
         with pytest.raises(EngineError, match="1 times: timed out"):
-            Served(url, "judge", retries=0, timeout=0.1)([[{"role": "user", "content": "p"}]])
+            asked_at(url, retries=0, timeout=0.1)([[{"role": "user", "content": "p"}]])
         late.set()
 
 
 def test_judges_are_opened_by_what_they_are(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     engine = Engine(Compute(device="cpu", precision="float32"))
-    settings = Evaluation(api_key_env="NO_KEY", concurrency=2, timeout=20.0, retries=0)
+    settings = Server(api_key_env="NO_KEY", concurrency=2, timeout=20.0, retries=0)
     with server(longer) as (url, asked):
         for reference in (url, f"{url}/#second"):
             judge = open_judge(reference, engine, settings, seed=5, where="judge")

@@ -24,7 +24,7 @@ LAYERS = [
     {"outputs"},
     {"model", "lora", "attention", "last_layer", "logits", "norm"},
     {"data"},
-    {"run", "console", "track", "estimate", "functions", "processes", "pitfalls"},
+    {"run", "console", "track", "estimate", "functions", "processes", "pitfalls", "endpoint"},
     {"recipe_file", "recipe", "errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}

@@ -9,11 +9,12 @@ from accord.console import Box
 from accord.errors import RecipeError
 from accord.report.case import METRICS, TRAINED, open_case
 from accord.report.gaps import CLEAR, Gap, gap
-from accord.report.model_cards import comparisons, lineage, stage_findings
+from accord.report.model_cards import comparisons, lineage
 from accord.report.paired import difference
+from accord.report.pitfalls import findings
 from accord.report.read import Run, Stage, references
 from accord.report.results import RATINGS, Comparison, main_trial
-from accord.report.values import Measure, table, text
+from accord.report.values import Measure, table
 from accord.report.words import listed, named, show
 
 FEW = 30  # prompts below which a standard error itself is a guess
@@ -179,10 +180,10 @@ def alarms(of: Subject) -> Box:
     """Whether detectors of pitfalls have raised an alarm in a stage that the model went through, or that measured it."""
     stages: Sequence[Stage] = [*of.lineage, *rewards_of(of), *filter(None, [of.judge])]
     found = [
-        f"{stage.name}: {text(said.get('name'))}" + (f" ({text(said.get('evidence'))})" if said.get("evidence") else "")
+        f"{stage.name}: {said.name} ({said.evidence})"
         for stage in stages
-        for said in stage_findings(stage)
-        if said.get("severity") == "alarm"
+        for said in findings(of.run, stage)
+        if said.severity == "alarm"
     ]
     names = ", ".join(dict.fromkeys(stage.name for stage in stages))
     return Box(

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from accord.data.records import Message
+from accord.endpoint import Endpoint
 from accord.engine import Engine
 from accord.model import has_head, load_config
-from accord.recipe import RewardTerm
+from accord.recipe import RewardTerm, Server
 from accord.sampler import Rollout
 from accord.score import Score, Scorer
-from accord.score.asking import Asker, Settings, local, served
+from accord.score.asking import Asker, Served, local
 from accord.score.model import open_reward
 
 MICRO_TOKENS = 4096  # of one forward pass of a reward model
@@ -74,13 +75,13 @@ class Pairwise:
         return [Score(verdict(reply), why=reply) for reply in self.ask(asked)]
 
 
-def open_judge(reference: str, engine: Engine, settings: Settings, *, seed: int, where: str) -> Judge:
+def open_judge(reference: str, engine: Engine, settings: Server, *, seed: int, where: str) -> Judge:
     """The judge behind a server's URL, or in a folder or hub id: a language model that is asked, or a reward model that scores.
 
     Local models are asked for one word: small ones lose the thread while they reason.
     """
     if reference.startswith(("http://", "https://")):
-        return Pairwise(served(reference, settings, seed=seed, where=where))
+        return Pairwise(Served(Endpoint.of(reference, settings, where), extra={"seed": seed}))
     if has_head(load_config(reference, where)):
         return ByScore(open_reward([reference], RewardTerm(), engine, micro_tokens=MICRO_TOKENS, where=where))
     return Pairwise(local(reference, engine, where=where), reasons=False)

@@ -96,7 +96,7 @@ def rated(stage: Evaluate, results: Results, where: str) -> None:
 
     for model, found in columns(rows_of(stage.ratings, where)).items():
         own = results.setdefault(model, {})
-        own |= {name if "/" in name else f"people/{name}": value for name, value in found.items()}
+        own |= {name if "/" in name else f"ratings/{name}": value for name, value in found.items()}
 
 
 def rows_of(path: str, where: str) -> list[Row]:

@@ -10,6 +10,7 @@ from accord.data.loaded import Loaded
 from accord.data.prepare import Asked
 from accord.data.records import Message, Prompt, Record, as_prompt, bucket
 from accord.data.sources import Form
+from accord.endpoint import Endpoint
 from accord.errors import DataError, RecipeError
 from accord.recipe import Evaluate, Source
 from accord.recipe.evaluate import is_given, is_server
@@ -19,7 +20,7 @@ from accord.stages.fit import Context, note_data, read_prompts
 from accord.subjects import Answer, Subject
 from accord.subjects.given import Given
 from accord.subjects.local import Local
-from accord.subjects.server import Behind, Endpoint
+from accord.subjects.server import Behind
 from accord.suites import Suite, resolve
 from accord.suites.reading import form_of, read_suite
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from accord.estimate import wilson
 from accord.score.safety import refusal as module
 from accord.score.safety.logistic import multinomial
 from accord.score.safety.phrases import sentences
-from accord.score.safety.toxicity import wilson
 from benchmarks.refusal.development import digest, lines, rows
 from benchmarks.refusal.written import Row
 

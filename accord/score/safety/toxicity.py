@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.errors import DataError, ModelError
+from accord.estimate import wilson
 from accord.model import has_head, load_config
 from accord.run import write_file
 from accord.sampler import Rollout
@@ -125,15 +126,6 @@ def quality(p: Array, toxic: NDArray[np.bool_]) -> Quality:
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]  # ties share the mean of their ranks
     auc = (float(ranks[toxic].sum()) - n * (n + 1) / 2) / (n * m) if n and m else math.nan
     return Quality(n, m, _share(hits, n), wilson(hits, n)[0], _share(alarms, m), wilson(alarms, m)[1], auc)
-
-
-def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927), 95 % by default; (0, 1) of nothing."""
-    if not n:
-        return 0.0, 1.0
-    p, scale = hits / n, 1 + z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (p + z * z / (2 * n) - half) / scale, (p + z * z / (2 * n) + half) / scale
 
 
 def scorer(model: ToxicityModel, threshold: float = 0.5) -> Scorer:
