@@ -9,12 +9,12 @@ from accord.console import Box
 from accord.errors import RecipeError
 from accord.report.case import METRICS, TRAINED, open_case
 from accord.report.gaps import CLEAR, Gap, gap
-from accord.report.model_cards import comparisons, lineage
+from accord.report.model_cards import comparisons, lineage, stage_findings
 from accord.report.paired import difference
 from accord.report.pitfalls import findings
 from accord.report.read import Run, Stage, references
 from accord.report.results import RATINGS, Comparison, main_trial
-from accord.report.values import Measure, table
+from accord.report.values import Measure, Table, table, text
 from accord.report.words import listed, named, show
 
 FEW = 30  # prompts below which a standard error itself is a guess
@@ -179,12 +179,11 @@ def votes(of: Subject) -> Box:
 def alarms(of: Subject) -> Box:
     """Whether detectors of pitfalls have raised an alarm in a stage that the model went through, or that measured it."""
     stages: Sequence[Stage] = [*of.lineage, *rewards_of(of), *filter(None, [of.judge])]
-    found = [
-        f"{stage.name}: {said.name} ({said.evidence})"
-        for stage in stages
-        for said in findings(of.run, stage)
-        if said.severity == "alarm"
-    ]
+    told: dict[tuple[str, str], str] = {}
+    for stage in stages:
+        told |= {(stage.name, text(said.get("name"))): text(said.get("evidence")) for said in noted(stage)}
+        told |= {(stage.name, f.name): f.evidence for f in findings(of.run, stage) if f.severity == "alarm"}
+    found = [f"{stage}: {name}" + (f" ({why})" if why else "") for (stage, name), why in told.items()]
     names = ", ".join(dict.fromkeys(stage.name for stage in stages))
     return Box(
         "no pitfall",
@@ -192,6 +191,11 @@ def alarms(of: Subject) -> Box:
         "; ".join(found) or f"no alarm is noted in {names}",
         "do what the report advises, and run again",
     )
+
+
+def noted(stage: Stage) -> list[Table]:
+    """The alarms that a stage noted while it trained."""
+    return [said for said in stage_findings(stage) if said.get("severity") == "alarm"]
 
 
 def rewards_of(of: Subject) -> list[Stage]:
