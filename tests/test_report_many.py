@@ -156,6 +156,16 @@ def test_one_evaluation_has_a_page_of_its_own(tmp_path: Path):
     assert "question 3 &lt;b&gt;" in page
 
 
+def test_the_page_of_what_the_evaluate_command_leaves(tmp_path: Path, accord: Accord):  # noqa: F811
+    save_rows(tmp_path / "given.jsonl", [{"prompt": f"p {i}", "response": "one two"} for i in range(4)])
+    assert accord("evaluate", "--responses", tmp_path / "given.jsonl", "--out", tmp_path / "out").code == 0
+    assert accord("report", tmp_path / "out").code == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "given was measured" in page
+    assert "not run" not in page
+    assert re.search(r">\s*words\b", page)
+
+
 def test_the_command(tmp_path: Path, accord: Accord):  # noqa: F811
     a, b = evaluation(tmp_path / "a", "x", 1), evaluation(tmp_path / "b", "x", 2)
     said = accord("report", a, b, "--out", tmp_path / "page.html")

@@ -81,6 +81,7 @@ def read_run(folder: Path) -> Run:
     stages = table(recipe.get("stage"))
     seed = facts.get("seed", recipe.get("seed"))
     status = text(facts.get("status")) or "not recorded"
+    alone = (folder / "stage.json").exists()  # `accord evaluate` leaves its one stage's files in the folder itself
     return Run(
         name=text(recipe.get("name")) or folder.resolve().name,
         status=status,
@@ -89,7 +90,9 @@ def read_run(folder: Path) -> Run:
         seconds=number(facts.get("seconds")),
         facts={k: facts[k] for k in ("device", "precision", "threads", "hardware", "versions") if k in facts},
         recipe=recipe,
-        stages=tuple(_read_stage(folder / n, table(s), status) for n, s in stages.items()),
+        stages=tuple(
+            replace(_read_stage(folder if alone else folder / n, table(s), status), name=n) for n, s in stages.items()
+        ),
     )
 
 

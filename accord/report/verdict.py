@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from accord.report.advice import advise
 from accord.report.case import Case, at_start, chosen, open_case
 from accord.report.gaps import Gap, gap
-from accord.report.read import Run, Stage
+from accord.report.read import Run, Stage, judged
 from accord.report.results import Trial
 from accord.report.values import Measure, Row, measure, number
 from accord.report.words import BETTER, NO_BREAK, PARTS, brief, listed, named, show, signed
@@ -28,7 +28,12 @@ class Verdict:
 
 def verdict(run: Run) -> Verdict:
     """Judge a run by its last comparison, or else by what its training stages measured."""
-    case = open_case(run)
+    case, alone = open_case(run), judged(run)
+    if case is None and alone and alone.comparison and len(alone.comparison.models) == 1:
+        measured = f"{alone.comparison.models[0]} was measured, and no other model that it could be compared with."
+        return Verdict(
+            measured, "A price can only be told beside a baseline.", "Next, measure a baseline on the same prompts.", 0
+        )
     if case is None:
         stage = next((s for s in reversed(run.stages) if s.metrics or s.result), None)
         return Verdict(_trained(stage), _spent(run, stage), advise(run, None), 0)
