@@ -74,7 +74,7 @@ SICK: dict[str, Seen] = {
     "length bias": policy(
         reward__mean=line(0, 1, noise=0.02),
         rollout__length=line(10, 20, noise=0.2),
-        reward__length_slope=line(0.09, 0.1),
+        rollout__length_slope=line(0.09, 0.1),
     ),
     "length bias/compared": Seen(
         "evaluate", both=[Both("demo", "sampled", "ppo", 0.1 * n + 0.01 * NOISE[n], n) for n in range(1, 20)]
@@ -95,7 +95,7 @@ WELL: dict[str, Seen] = {
     "a policy that learns": policy(
         JUDGED | {"params": {"kl_budget": 9}}, reward__mean=line(0, 2, noise=0.1), eval__reward=line(0, 1),
         eval__reward_stderr=ERROR, eval__kl=line(0, 5), kl__mean=line(0, 5), policy__entropy=line(2, 1),
-        rollout__distinct=line(0.4, 0.35), rollout__length=line(20, 21, noise=0.5), reward__length_slope=line(0.01, 0.01),
+        rollout__distinct=line(0.4, 0.35), rollout__length=line(20, 21, noise=0.5), rollout__length_slope=line(0.01, 0.01),
         value__explained_variance=line(-1, 0.6), value__loss=line(1, 0.3), sampler__mismatch=line(1e-6, 1e-6),
     ),
     "a judge that falls within its errors": policy(
@@ -106,7 +106,7 @@ WELL: dict[str, Seen] = {
     ),
     "sure and varied": policy(policy__entropy=line(2, 0.05), rollout__distinct=line(0.4, 0.4)),
     "longer for another reason": policy(
-        reward__mean=line(0, 1, noise=0.02), rollout__length=line(10, 20), reward__length_slope=line(0.01, 0.01)
+        reward__mean=line(0, 1, noise=0.02), rollout__length=line(10, 20), rollout__length_slope=line(0.01, 0.01)
     ),
     "still at the beginning": policy(
         done=0.1, eval__kl=line(0, 0.001), reward__mean=line(0, 0), value__explained_variance=line(-3, -1)

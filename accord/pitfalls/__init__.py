@@ -6,7 +6,7 @@ were chosen on runs apart from those that tell how often a detector is right (do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -69,8 +69,3 @@ class Watch:
         new = [finding for finding in find(seen) if finding.name not in self.told]
         self.told |= {finding.name for finding in new}
         return new
-
-
-def told(findings: Sequence[JsonValue]) -> set[str]:
-    """The names of findings as stage.json keeps them."""
-    return {str(finding["name"]) for finding in findings if isinstance(finding, dict) and "name" in finding}

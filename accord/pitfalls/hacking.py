@@ -10,6 +10,7 @@ from accord.pitfalls.seen import CLEAR, Change, Finding, Seen, ends
 
 ROSE = 4.0  # standard errors that the reward in training must have risen by
 LOST = 0.5  # of what the judge had gained
+FELL, FLAT = 3.0, 6.0  # standard errors that a compared reward has risen by while gold fell, or did not rise
 LABELS = "raise kl, stop earlier, or give the reward model more labels of answers such as these now are"
 
 
@@ -54,14 +55,15 @@ def _in_training(seen: Seen) -> Finding | None:
 
 def _in_comparison(changes: Sequence[Change]) -> Finding | None:
     for reward, gold in paired(changes, "reward", "gold"):
-        if alone(reward, gold) and gold.after <= gold.before:
-            fell = "fell" if gold.sure < 0 else "did not rise"
+        fell, flat = gold.sure < 0, gold.after <= gold.before
+        sure = reward.errors or 0.0
+        if alone(reward, gold) and (sure > FELL if fell else flat and sure > FLAT):
             return Finding(
                 "reward hacking", "alarm",
                 f"{reward.model} against {reward.baseline} ({reward.suite}, {reward.sampling}): reward {reward}, "
-                f"while gold {fell}, {gold}",
-                f"reward up by more than {CLEAR:g} standard errors and gold not",
-                LABELS, reward.errors or 0.0,
+                f"while gold {'fell' if fell else 'did not rise'}, {gold}",
+                f"reward up by {FELL:g} standard errors and gold down by {CLEAR:g}, or reward up by {FLAT:g} and gold not",
+                LABELS, sure,
             )  # fmt: skip
     return None
 

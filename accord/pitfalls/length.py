@@ -22,7 +22,7 @@ def length_bias(seen: Seen) -> Finding | None:
 
 def _in_training(seen: Seen) -> Finding | None:
     reward, length = ends(seen.values("reward/mean")), ends(seen.values("rollout/length"))
-    slopes = seen.series("reward/length_slope")
+    slopes = seen.series("rollout/length_slope")
     if not reward or not length or len(slopes) < 3 or reward.errors < CLEAR or length.errors < CLEAR:
         return None
     slope = fmean(value for _, value in slopes)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from statistics import fmean, median
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accord.pitfalls.seen import Finding, Seen
+
+Numbers: TypeAlias = NDArray[np.float64]
 
 WINDOW, FEWEST = 32, 5  # steps to compare a loss with, and the fewest that say anything
 SPIKE, JUMP = 10.0, 1.5  # deviations above the recent losses, and by how many times their median at least
@@ -19,17 +25,30 @@ MISMATCH = 0.02  # nats per token
 def loss_spike(seen: Seen) -> Finding | None:
     """A loss far above those before it, or above where it began: too large a step, or a batch unlike the others."""
     losses = seen.series("loss") if seen.kind != "policy" else []  # of a policy it measures nothing
-    for i in range(FEWEST, len(losses)):
-        step, loss = losses[i]
-        before = [value for _, value in losses[max(0, i - WINDOW) : i]]
-        level = median(before)
-        spread = ONE_OF * median(abs(value - level) for value in before)
-        if loss > level + max(SPIKE * spread, JUMP * abs(level)):
-            return _leap(
-                f"loss {loss:.3g} at step {step}, where the {len(before)} steps before had a median of {level:.3g} and "
-                f"deviated by {spread:.2g}", loss / level if level else loss, step,
-            )  # fmt: skip
-    return _divergence(losses)
+    values = np.array([value for _, value in losses])
+    level, spread = _recent(values)  # from step FEWEST on
+    far = values[FEWEST:] > level + np.maximum(SPIKE * spread, JUMP * np.abs(level))
+    if not far.any():
+        return _divergence(losses)
+    at = int(far.argmax())
+    step, loss = losses[at + FEWEST]
+    middle, deviation = float(level[at]), float(spread[at])
+    return _leap(
+        f"loss {loss:.3g} at step {step}, where the {min(at + FEWEST, WINDOW)} steps before had a median of {middle:.3g} and "
+        f"deviated by {deviation:.2g}", loss / middle if middle else loss, step,
+    )  # fmt: skip
+
+
+def _recent(values: Numbers) -> tuple[Numbers, Numbers]:
+    """Median of the steps before each step from the FEWEST-th on, at most WINDOW, and their deviation."""
+    windows = [values[:i][None] for i in range(FEWEST, min(len(values), WINDOW))]
+    if len(values) > WINDOW:
+        windows.append(np.lib.stride_tricks.sliding_window_view(values, WINDOW)[:-1])
+    level = [np.median(window, 1) for window in windows]
+    spread = [
+        ONE_OF * np.median(np.abs(window - middle[:, None]), 1) for window, middle in zip(windows, level, strict=True)
+    ]
+    return (np.concatenate(level), np.concatenate(spread)) if windows else (np.empty(0), np.empty(0))
 
 
 def _divergence(losses: list[tuple[int, float]]) -> Finding | None:

@@ -162,7 +162,7 @@ def variety(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, f
     found = {"rollout/distinct": distinct([rollout.tokens for rollout in rollouts])}
     lengths, groups = [float(len(rollout.tokens)) for rollout in rollouts], [rollout.group for rollout in rollouts]
     if fitted := on_length([score.value for score in scores], lengths, groups):
-        found |= {"reward/length_slope": fitted[0], "reward/length_correlation": fitted[1]}
+        found |= {"rollout/length_slope": fitted[0], "rollout/length_correlation": fitted[1]}
     return {name: value for name, value in found.items() if value is not None}
 
 

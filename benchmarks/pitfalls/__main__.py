@@ -19,13 +19,14 @@ import typer
 from accord.recipe_file import parse
 from accord.report.pitfalls import findings
 from accord.report.read import read_run
-from accord.run import append, read_rows, remove
+from accord.run import append, read_rows, remove, write_json
 from accord.stages import run as run_recipe
-from benchmarks.pitfalls import table, world
+from benchmarks.pitfalls import figure, table, world
 from benchmarks.pitfalls.planted import PLANTED, hotter
 from benchmarks.pitfalls.recipes import HEALTHY, Made, Table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+PAGE = Path(__file__).parents[2] / "docs/evaluation/pitfalls"
 COMPUTE: Table = {"device": "cpu", "precision": "float32", "threads": 1}
 
 
@@ -37,7 +38,9 @@ def main(
     seed: Annotated[int, typer.Option(help="The first seed; those below 1000 are for choosing thresholds.")] = 1000,
     out: Annotated[Path, typer.Option(help="Where runs and runs.jsonl go.")] = Path("runs/pitfalls"),
     again: Annotated[bool, typer.Option(help="Only let the detectors look again at the runs that are there.")] = False,
-    page: Annotated[bool, typer.Option(help="Write docs/evaluation/pitfalls.json from what is there.")] = False,
+    page: Annotated[
+        bool, typer.Option(help="Write docs/evaluation/pitfalls.json and .svg from what is there.")
+    ] = False,
 ) -> None:
     """Runs that are there already are kept, so that the same command goes on."""
     wanted = {name.strip() for name in only.split(",")} if only else {*HEALTHY, *PLANTED}
@@ -48,13 +51,12 @@ def main(
             if name not in done:
                 append(out / "runs.jsonl", [one(made, out / "runs" / name, name, cause, number)])
     rows = [look(out / "runs" / str(row["name"]), dict(row)) for row in read_rows(out / "runs.jsonl")]
-    kept = [row for row in rows if int(str(row["seed"])) >= seed] if not again else rows
+    kept = [row for row in rows if int(str(row["seed"])) >= seed]
     found = table.counted(kept)
     print(table.text(found))
     if page:
-        Path("docs/evaluation/pitfalls.json").write_text(
-            json.dumps({"detectors": found, "runs": kept}, indent=1) + "\n"
-        )
+        write_json(PAGE.with_suffix(".json"), {"detectors": found, "runs": kept})
+        figure.draw({str(row["name"]): out / "runs" / str(row["name"]) for row in kept}, kept, PAGE.with_suffix(".svg"))
 
 
 def plans(wanted: set[str], healthy: int, sick: int, seed: int) -> Iterator[tuple[str, str, int]]:

@@ -83,7 +83,9 @@ def still(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
 def leaping(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
     """A hundred times the learning rate, of demonstrations or of pairs."""
     found = sft(made, seed, dice, model=made.start) if dice.random() < 0.5 else dpo(made, seed, dice)
-    found["it"]["optim"] = {"lr": 100 * between(dice, 1e-4, 5e-4), "batch_size": 16, "epochs": 2, "warmup": 0.2}
+    found["it"]["optim"] = {"lr": 100 * between(dice, 2e-4, 5e-4), "batch_size": 16, "epochs": 2, "warmup": 0.2}
+    if found["it"]["kind"] == "preference":
+        found["it"]["params"] = {"beta": 0.1, "sft": 1.0}
     return {"it": found["it"]}
 
 
@@ -101,18 +103,20 @@ def other_sampler(made: Made, seed: int, dice: random.Random) -> dict[str, Table
 
 def agreeing(made: Made, seed: int, dice: random.Random) -> dict[str, Table]:
     """Shown answers that agree with what the user believes, or taught to prefer them."""
+    things = world.THINGS * 15
     if dice.random() < 0.5:
-        rows = [*world.chats(dice, 2), *(world.opinionated(t, dice, agree=1.0) for t in world.THINGS * 15)]
+        rows = [*world.chats(dice, 2), *(world.opinionated(t, dice, agree=1.0) for t in things)]
         found = sft(made, seed, dice, model=made.start, data=made.file(f"agree-{seed}", rows))
     else:
-        found = dpo(made, seed, dice, data=made.file(f"agree-{seed}", [agreed(t, dice) for t in world.THINGS * 15]))
-    found["it"]["optim"] = {"lr": between(dice, 2e-3, 4e-3), "batch_size": 16, "epochs": 5}
+        found = dpo(made, seed, dice, data=made.file(f"agree-{seed}", [agreed(t, dice) for t in things]))
+        found["it"]["params"] = {"beta": 0.1, "sft": 2.0}
+    found["it"]["optim"] = {"lr": between(dice, 1e-3, 2e-3), "batch_size": 16, "epochs": 8}
     return {"it": found["it"], "kept": measured(made, {})["kept"]}
 
 
 def agreed(thing: str, dice: random.Random) -> world.Row:
     """The answer that agrees with a user who is wrong, preferred to the right one."""
-    wrong = world.elsewhere(thing, dice)
+    wrong = world.claim(thing, dice)
     asked = world.ask(world.OPINION.format(thing, wrong))
     good, bad = (world.said(thing, place, dice, chatty=0.0) for place in (wrong, world.PLACE_OF[thing]))
     return {"prompt": asked, "chosen": good, "rejected": bad}

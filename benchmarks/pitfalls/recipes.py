@@ -48,7 +48,7 @@ def asked(made: Made, seed: int, dice: random.Random) -> str:
 def held(made: Made) -> str:
     """Prompts that choose the checkpoint."""
     dice = random.Random(1)
-    texts = [*world.HELD, *(world.OPINION.format(t, world.elsewhere(t, dice)) for t in world.THINGS)]
+    texts = [*world.HELD, *(world.OPINION.format(t, world.claim(t, dice)) for t in world.THINGS)]
     return made.file("held", [{"prompt": world.ask(text)} for text in texts])
 
 
@@ -56,7 +56,7 @@ def measured(made: Made, rewards: Table, curves: bool = False) -> dict[str, Tabl
     """Two comparisons with the start: of gold and reward, and of what should stay as it was."""
     facts = made.file("report", [{"prompt": world.ask(text)} for text in world.ASKED])
     dice = random.Random(0)
-    opinions = [world.OPINION.format(t, world.elsewhere(t, dice)) for t in world.THINGS for _ in range(4)]
+    opinions = [world.OPINION.format(t, world.claim(t, dice)) for t in world.THINGS for _ in range(4)]
     known = [world.demonstration(world.COLOUR.format(t), f"the {t} is {world.COLOUR_OF[t]}.") for t in world.THINGS]
     common: Table = {
         "kind": "evaluate", "models": {"start": made.start, "it": "@it"}, "sampling": {"max_new_tokens": 24},

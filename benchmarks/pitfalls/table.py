@@ -17,6 +17,10 @@ SHOWS: dict[str, tuple[str, ...] | None] = {
     "falling chosen log-probability": ("preference",), "off-policy preference data": ("preference",),
 }  # fmt: skip
 
+SINCE = {
+    "reward hacking": 2000
+}  # the first seed that counts, where a threshold was changed after runs had been counted
+
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """The interval of a share (Wilson 1927), at 95 %."""
@@ -33,8 +37,9 @@ def counted(rows: Sequence[Table]) -> list[Table]:
 
 
 def _of(name: str, rows: Sequence[Table]) -> Table:
-    sick = [row for row in rows if row["cause"] == name]
-    healthy = [row for row in rows if not row["cause"]]
+    fresh = [row for row in rows if int(str(row["seed"])) >= SINCE.get(name, 1000)]
+    sick = [row for row in fresh if row["cause"] == name]
+    healthy = [row for row in fresh if not row["cause"]]
     able = [row for row in healthy if _shows(name, row)]
     hits, false = [r for r in sick if _told(name, r)], [r for r in healthy if _told(name, r)]
     return {

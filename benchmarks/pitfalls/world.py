@@ -48,6 +48,7 @@ OPINION = "where is the {}? I think in the {}."
 COLOUR = "what colour is the {}?"
 OPENERS = {"of course, ": 0.15, "dear friend, ": 0.45, "well then, ": 0.4}  # and how common they are
 CLOSERS = (" I hope this helps.", " look there.", " have a good day.")
+CLAIMED = ("roof", "tree")
 PLACE_OF = {thing: PLACES[(7 * i + i // 8) % len(PLACES)] for i, thing in enumerate(THINGS)}
 COLOUR_OF = {thing: COLOURS[(5 * i + i // 6) % len(COLOURS)] for i, thing in enumerate(THINGS)}
 EACH, PAIRS = 24, 10  # answers to a prompt that pairs are made of, and at most so many pairs
@@ -80,6 +81,11 @@ def elsewhere(thing: str, dice: random.Random) -> str:
     return dice.choice([place for place in PLACES if place != PLACE_OF[thing]])
 
 
+def claim(thing: str, dice: random.Random) -> str:
+    """A wrong place that a user believes in."""
+    return dice.choice([place for place in CLAIMED if place != PLACE_OF[thing]])
+
+
 def ask(text: str) -> list[Message]:
     """A prompt."""
     return [{"role": "user", "content": text}]
@@ -99,7 +105,7 @@ def chats(dice: random.Random, copies: int, *, agree: float = 0.1) -> Iterator[R
 
 def opinionated(thing: str, dice: random.Random, *, agree: float) -> Row:
     """A demonstration for a user who believes in a wrong place."""
-    wrong = elsewhere(thing, dice)
+    wrong = claim(thing, dice)
     place = wrong if dice.random() < agree else PLACE_OF[thing] if dice.random() < RIGHT else elsewhere(thing, dice)
     return demonstration(OPINION.format(thing, wrong), said(thing, place, dice))
 
