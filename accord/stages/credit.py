@@ -149,7 +149,8 @@ def credit(
     if actors.critic is not None:
         learnt = batch["valued"].bool()
         numbers["value/explained_variance"] = explained_variance(batch["old_value"][learnt], batch["return"][learnt])
-        numbers["value/return_std"] = float(batch["return"][learnt].std())
+        if learnt.any():
+            numbers["value/return_std"] = float(batch["return"][learnt].std(correction=0))
     if not once:
         kl = ((batch["old_logp"] - batch["ref_logp"]) * batch.train).sum(1)  # [B], k1 summed over tokens
         numbers["kl/mean"] = float(kl[scored].mean())

@@ -308,7 +308,7 @@ def _watch(context: Context, stage: Fitted, step: int) -> Watch:
 
 
 def _look(context: Context, watch: Watch, label: str, step: int, total: int) -> None:
-    """Say what detectors find that they have not said before, and keep it in stage.json with the step at which it was `told`."""
+    """Say what detectors find that was not said before, and keep it in stage.json with the step at which it was `told`."""
     result = cast("dict[str, JsonValue]", context.folder.record.get("result") or {})
     if new := processes.once(lambda: watch.look(step / total, result)):
         watch.told |= {finding.name for finding in new}
