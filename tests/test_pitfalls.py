@@ -158,8 +158,14 @@ def test_every_detector_has_been_seen_to_fire() -> None:
     assert len({name.partition("/")[0] for name in SICK}) == len(DETECTORS)
 
 
-def test_entropy_alone_is_a_hint() -> None:
+def test_what_is_less_sure_is_a_hint_and_comes_last() -> None:
     assert [f.severity for f in find(policy(policy__entropy=line(2, 0.05)))] == ["hint"]
+    told = {f.name: f.severity for seen in SICK.values() for f in find(seen)}
+    assert [name for name, severity in told.items() if severity == "hint"] == ["overfitting"]
+    rows = logged(
+        accuracy=line(0.5, 1), eval__accuracy=line(0.5, 0.6), eval__loss=[0.6, 0.7, 0.9], loss=[*line(1, 1), 9]
+    )
+    assert [f.name for f in find(Seen("reward", rows=rows))] == ["loss spike", "overfitting"]
 
 
 def test_a_watch_tells_once_and_as_soon_as_it_can() -> None:

@@ -216,7 +216,7 @@ def test_advice_on_hacking_names_the_measured_peak(tmp_path: Path) -> None:
 
 def test_collapsed_entropy_and_a_weak_reward_model_are_seen(tmp_path: Path) -> None:
     save_rows(tmp_path / "ppo/metrics.jsonl", [{"step": i, "policy/entropy": 2.0 * 0.8**i} for i in range(20)])
-    assert "because in ppo entropy fell from 1.63 to 0.0366 nats" in judge(tmp_path, sft=BASE, ppo=GOOD).advice
+    assert "because in ppo entropy fell from 1.6 to 0.036 nats" in judge(tmp_path, sft=BASE, ppo=GOOD).advice
     (tmp_path / "ppo/metrics.jsonl").unlink()
     accuracy = {"value": 0.53, "stderr": 0.03, "n": 300}
     make_stage(tmp_path / "reward", "reward", 1.0, result={"accuracy": accuracy})

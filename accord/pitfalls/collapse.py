@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
+from statistics import median
 
 from accord.pitfalls.seen import CLEAR, Change, Finding, Seen
 
@@ -57,8 +57,8 @@ def _in_comparison(seen: Seen) -> Finding | None:
 
 
 def _kept(values: list[float]) -> tuple[float, float, float]:
-    """Start, end, and the part of the start that is left."""
-    first, last = fmean(values[:FIRST]), fmean(values[-FIRST:])
+    """Start, end, and the part of the start that is left: medians, since the last batch of a pass may be a small one."""
+    first, last = median(values[:FIRST]), median(values[-FIRST:])
     return first, last, last / first if first > 0 else math.inf
 
 

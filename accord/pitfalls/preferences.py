@@ -15,7 +15,10 @@ FOREIGN = 0.5  # nats per token
 
 
 def overfitting(seen: Seen) -> Finding | None:
-    """Held-out loss has turned up while the pairs that are learned from are told ever better."""
+    """Held-out loss has turned up while the pairs that are learned from are told ever better.
+
+    A hint: it told 8 of 10 planted cases (docs/evaluation/pitfalls.md).
+    """
     held, train = seen.series("eval/loss"), seen.values("accuracy")
     right = seen.values("eval/accuracy")
     if seen.kind not in ("reward", "preference") or len(held) < 3 or len(train) < LATE or not right:
@@ -26,7 +29,7 @@ def overfitting(seen: Seen) -> Finding | None:
     if best <= 0 or now / best <= RISEN or gap <= APART:
         return None
     return Finding(
-        "overfitting", "alarm",
+        "overfitting", "hint",
         f"held-out loss {now:.3g}, {now / best:.2f} times its lowest; {fmean(train[-LATE:]):.0%} of the pairs learned from are "
         f"told, {right[-1]:.0%} of those held out",
         f"over {RISEN:g} times the lowest held-out loss, and {APART:.0%} between the two accuracies",

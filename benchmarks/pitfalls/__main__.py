@@ -39,7 +39,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where runs and runs.jsonl go.")] = Path("runs/pitfalls"),
     again: Annotated[bool, typer.Option(help="Only let the detectors look again at the runs that are there.")] = False,
     page: Annotated[
-        bool, typer.Option(help="Write docs/evaluation/pitfalls.json and .svg from what is there.")
+        bool, typer.Option(help="Write docs/evaluation/pitfalls.json and .png from what is there.")
     ] = False,
 ) -> None:
     """Runs that are there already are kept, so that the same command goes on."""
@@ -56,7 +56,7 @@ def main(
     print(table.text(found))
     if page:
         write_json(PAGE.with_suffix(".json"), {"detectors": found, "runs": kept})
-        figure.draw({str(row["name"]): out / "runs" / str(row["name"]) for row in kept}, kept, PAGE.with_suffix(".svg"))
+        figure.draw({str(row["name"]): out / "runs" / str(row["name"]) for row in kept}, kept, PAGE.with_suffix(".png"))
 
 
 def plans(wanted: set[str], healthy: int, sick: int, seed: int) -> Iterator[tuple[str, str, int]]:

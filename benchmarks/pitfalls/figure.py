@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.pitfalls.recipes import Table
@@ -26,7 +25,6 @@ PANELS = (
 
 def draw(folders: dict[str, Path], rows: Sequence[Table], path: Path) -> None:
     """Write the figure; `folders` are the runs by name."""
-    mpl.rcParams["svg.hashsalt"] = "pitfalls"
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     for ax, (cause, key, beside, title) in zip(figure.subplots(2, 4).flat, PANELS, strict=True):
         healthy = [str(row["name"]) for row in rows if not row["cause"] and beside in str(row["name"])]
@@ -39,7 +37,7 @@ def draw(folders: dict[str, Path], rows: Sequence[Table], path: Path) -> None:
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("step (grey: healthy, red: planted)", fontsize=9)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=90)
 
 
 def _series(folder: Path, key: str) -> list[tuple[float, float]]:
