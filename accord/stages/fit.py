@@ -30,9 +30,9 @@ from accord.health import NotFinite
 from accord.model import context_of, load_config
 from accord.objectives import Objective
 from accord.outputs import Roles
-from accord.pitfalls import Watch
+from accord.pitfalls import live
 from accord.recipe import Evaluate, Fitted, Optim, Policy, Preference, Pretrain, Reward, Select, Sft, Trained
-from accord.run import Run, StageFolder, read_rows, write_file
+from accord.run import Run, StageFolder, write_file
 from accord.track import Track
 
 
@@ -93,7 +93,6 @@ class Step:
     enough: Callable[[dict[str, float]], bool] | None = None  # after an update with such numbers, leave out the rest
 
 
-LOOKS = 40  # of detectors over a fit, at most: each reads all that was logged
 Evaluation: TypeAlias = Callable[[int], dict[str, float]]
 # Adds to batches that count together what couples their rows.
 Complete: TypeAlias = Callable[[Sequence[Batch]], list[Batch]]
@@ -125,12 +124,13 @@ def fit(
     line = Line(label, total)
     every = stage.eval or max(1, total // 10)
     wanted = every <= total or isinstance(stage, Policy)  # whose start is a candidate for the checkpoint to keep
-    watch, looks = _watch(context, stage, progress.step), max(every, total // LOOKS)
+    settings = cast("dict[str, JsonValue]", stage.model_dump(mode="json"))
+    watch, looks = live.watch(context.folder, settings, progress.step), max(every, total // live.LOOKS)
     if evaluate and progress.step == 0 and wanted:
         _log(context, 0, found := evaluate(0), tags)
         watch.add(0, found)
     if progress.step == 0:
-        _look(context, watch, label, 0, total)
+        live.look(context.folder, watch, label, step=0, total=total)
     while progress.step < total and not done():
         began = time.perf_counter()
         step = next(steps)
@@ -148,7 +148,7 @@ def fit(
         watch.add(progress.step, numbers)
         line.step(progress.step, numbers)
         if progress.step % looks == 0 or progress.step == total:
-            _look(context, watch, label, progress.step, total)
+            live.look(context.folder, watch, label, step=progress.step, total=total)
         stopping = any(processes.gather(context.stop.is_set()))
         if stopping or (progress.step % stage.save == 0 and progress.step < total):
             progress.sizes = context.folder.sizes()
@@ -294,33 +294,6 @@ def _log(context: Context, step: int, numbers: dict[str, float], tags: dict[str,
     context.folder.log(step, {**(tags or {}), **numbers})
     series = "-".join([context.name, *(f"{key}-{value}" for key, value in (tags or {}).items())])
     context.track(series, step, numbers)
-
-
-def _watch(context: Context, stage: Fitted, step: int) -> Watch:
-    """Detectors on what has been logged up to `step`, with what they have told by then."""
-    before = findings(context.folder)
-    kept = [finding for finding in before if isinstance(finding, dict) and cast(int, finding["told"]) <= step]
-    if kept != before:  # told after the saved state: those steps are done again
-        context.folder.note(findings=kept)
-    rows = cast("list[dict[str, float | None]]", read_rows(context.folder.path / "metrics.jsonl"))
-    settings = cast("dict[str, JsonValue]", stage.model_dump(mode="json"))
-    return Watch(str(settings["kind"]), settings, [*rows], {str(finding["name"]) for finding in kept})
-
-
-def _look(context: Context, watch: Watch, label: str, step: int, total: int) -> None:
-    """Say what detectors find that was not said before, and keep it in stage.json with the step at which it was `told`."""
-    result = cast("dict[str, JsonValue]", context.folder.record.get("result") or {})
-    if new := processes.once(lambda: watch.look(step / total, result)):
-        watch.told |= {finding.name for finding in new}
-        for finding in new:
-            say(f"{label:<10} {finding.line}")
-        told = [{**finding.to_json(), "told": step} for finding in new]
-        context.folder.note(findings=[*findings(context.folder), *told])
-
-
-def findings(folder: StageFolder) -> list[JsonValue]:
-    """What detectors have found while a fit trained, as stage.json keeps it."""
-    return cast("list[JsonValue]", folder.record.get("findings", []))
 
 
 @contextmanager

@@ -25,9 +25,10 @@ from accord.model import load_scorer, save_model
 from accord.objectives import Objective, resolve
 from accord.objectives.reward import OBJECTIVES, all_pairs, bradley_terry
 from accord.outputs import Roles
+from accord.pitfalls.live import findings
 from accord.recipe import Reward
 from accord.run import StageFolder, read_rows, write_text
-from accord.stages.fit import Context, findings, fit_groups, limits_of, note_data
+from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.learning_curve import learning_curve
 from accord.stages.reward_quality import accuracy, agreement, average, ceiling, member, quality, suspicion, to_json
 from accord.stages.reward_scale import measured_on, normalise, rewards, training_range
