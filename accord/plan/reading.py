@@ -29,7 +29,7 @@ from accord.stages import policy, preference, reward, sft, with_files
 from accord.stages.fit import Context, read_prompts
 from accord.stages.pretrain import fresh_model, train_tokenizer
 from accord.stages.select import choose
-from accord.suites.reading import read_suite
+from accord.subjects.reading import read_suite
 
 
 @dataclass(frozen=True)

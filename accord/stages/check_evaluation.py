@@ -8,8 +8,8 @@ from accord.recipe import Evaluate, Source
 from accord.recipe.evaluate import is_given
 from accord.stages.check_data import Contents
 from accord.subjects.given import Given
+from accord.subjects.reading import read_suite
 from accord.suites import resolve
-from accord.suites.reading import read_suite
 
 
 def check_evaluation(stage: Evaluate, where: str) -> None:

@@ -20,9 +20,9 @@ from accord.stages.fit import Context, note_data, read_prompts
 from accord.subjects import Answer, Subject
 from accord.subjects.given import Given
 from accord.subjects.local import Local
+from accord.subjects.reading import form_of, read_suite
 from accord.subjects.server import Behind
 from accord.suites import Suite, resolve
-from accord.suites.reading import form_of, read_suite
 
 
 @dataclass(frozen=True)

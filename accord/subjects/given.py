@@ -17,8 +17,8 @@ from accord.errors import DataError
 from accord.recipe import Sampling
 from accord.sampler import Ask, Rollout
 from accord.subjects import Answer
+from accord.subjects.reading import ANSWERS, asking
 from accord.suites import Likelihoods, Question
-from accord.suites.reading import ANSWERS, asking
 
 Row: TypeAlias = dict[str, object]
 ENDS: dict[object, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "max_tokens": "length"}
