@@ -177,9 +177,11 @@ def test_an_objective_on_pairs(here: Path, accord: Accord) -> None:  # noqa: F81
 
 
 def test_an_objective_on_rated_answers(here: Path, accord: Accord) -> None:  # noqa: F811
+    # In bfloat16 the reference, computed in batches of another shape, rounds otherwise than the policy that it is.
+    with (here / "small.toml").open("a") as recipe:
+        recipe.write('\n[compute]\nprecision = "float32"\n')
     follow(parts_of("your-own.md")["preference: on rated answers"], here, accord)
-    # Policy and reference are one, up to the rounding of bfloat16 in batches of other shapes.
-    assert begins(here, "prefer")["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert begins(here, "prefer")["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_an_objective_of_a_reward_model(here: Path, accord: Accord) -> None:  # noqa: F811

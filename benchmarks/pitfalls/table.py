@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from accord.estimate import wilson
 from benchmarks.pitfalls.planted import PLANTED
 from benchmarks.pitfalls.recipes import Table
 
@@ -20,15 +20,6 @@ SHOWS: dict[str, tuple[str, ...] | None] = {
 SINCE = {
     "reward hacking": 2000
 }  # the first seed that counts, where a threshold was changed after runs had been counted
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927), at 95 %."""
-    if not n:
-        return 0.0, 1.0
-    p, scale = hits / n, 1 + z * z / n
-    middle, half = (p + z * z / (2 * n)) / scale, z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def counted(rows: Sequence[Table]) -> list[Table]:
