@@ -9,6 +9,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+CLEAR = 2.0  # standard errors that count as a difference
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -60,6 +62,19 @@ def paired(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] 
     arXiv 2411.00640, section 4.2).
     """
     return mean([x - y for x, y in zip(a, b, strict=True)], clusters)
+
+
+def errors(difference: float, stderr: float | None) -> float | None:
+    """A difference in standard errors; None where these are not known."""
+    if stderr is None:
+        return None
+    return difference / stderr if stderr else math.copysign(math.inf, difference) if difference else 0.0
+
+
+def sure(difference: float, stderr: float | None) -> int:
+    """1 where a difference is clearly above 0, -1 where clearly below, 0 where neither can be said."""
+    far = errors(difference, stderr)
+    return 0 if far is None or abs(far) <= CLEAR else 1 if far > 0 else -1
 
 
 def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from accord.pitfalls.seen import CLEAR, Change, Finding, Seen
+from accord.estimate import CLEAR
+from accord.pitfalls.seen import Change, Finding, Seen
 
 ENTROPY, DISTINCT = 0.25, 0.6  # of what they were at the start
 VARIETY = ("distinct_2", "distinct")  # in comparisons

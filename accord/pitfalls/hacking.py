@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from accord.pitfalls.seen import CLEAR, Change, Finding, Seen, ends
+from accord.estimate import CLEAR
+from accord.pitfalls.seen import Change, Finding, Seen, ends
 
 ROSE = 4.0  # standard errors that the reward in training must have risen by
 LOST = 0.5  # of what the judge had gained

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from accord.estimate import CLEAR
 from accord.pitfalls.measures import at_equal_length
-from accord.pitfalls.seen import CLEAR, Both, Finding, Seen, ends
+from accord.pitfalls.seen import Both, Finding, Seen, ends
 
 SHARE = 0.5  # of the gain
 LONGER = 1.15  # times the length of the start

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from accord.pitfalls.seen import CLEAR, Finding, Seen
+from accord.estimate import CLEAR
+from accord.pitfalls.seen import Finding, Seen
 
 RISEN, APART = 1.25, 0.15  # times the lowest held-out loss; accuracy on train data above that on held-out data
 LATE = 4

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 
 from pydantic import JsonValue
 
+from accord.estimate import errors, sure
+
 Row: TypeAlias = Mapping[str, float | None]  # of metrics.jsonl; None = was not finite
 Severity: TypeAlias = Literal["alarm", "hint"]
-CLEAR = 2.0  # standard errors that count as a difference
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,12 @@ class Change:
     @property
     def errors(self) -> float | None:
         """The difference in standard errors; None where these are not known."""
-        if self.stderr is None:
-            return None
-        far = self.after - self.before
-        return far / self.stderr if self.stderr else math.copysign(math.inf, far) if far else 0.0
+        return errors(self.after - self.before, self.stderr)
 
     @property
     def sure(self) -> int:
         """1 clearly up, -1 clearly down, 0 neither."""
-        errors = self.errors
-        return 0 if errors is None or abs(errors) <= CLEAR else 1 if errors > 0 else -1
+        return sure(self.after - self.before, self.stderr)
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from accord.estimate import CLEAR
 from accord.report.case import Case, at_start, chosen, kl_budget, maker, rewards_of, series_of, setting
 from accord.report.comparison import hacked
-from accord.report.gaps import CLEAR, Gap, gap
+from accord.report.gaps import Gap, gap
 from accord.report.overoptimisation import fit_gold
 from accord.report.pitfalls import findings
 from accord.report.read import Run, Stage

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from accord.estimate import Estimate, mean
+from accord.estimate import Estimate, errors, mean, sure
 from accord.report.results import Answer, Comparison, Message, Trial
 from accord.report.values import Measure
 from accord.report.words import MINUS
-
-CLEAR = 2.0  # standard errors that count as a difference
 
 
 @dataclass(frozen=True)
@@ -23,17 +21,12 @@ class Gap:
     @property
     def errors(self) -> float | None:
         """The difference in standard errors; None where these are not known, or no difference was possible."""
-        if self.stderr is None:
-            return None
-        if self.stderr == 0:
-            return math.copysign(math.inf, self.value) if self.value else 0.0
-        return self.value / self.stderr
+        return errors(self.value, self.stderr)
 
     @property
     def sure(self) -> int:
         """1 where the difference is clearly above 0, -1 where clearly below, 0 where neither can be said."""
-        errors = self.errors
-        return 0 if errors is None or abs(errors) <= CLEAR else (1 if errors > 0 else -1)
+        return sure(self.value, self.stderr)
 
     @property
     def measure(self) -> Measure:
@@ -42,10 +35,10 @@ class Gap:
 
     def __str__(self) -> str:
         text = f"{self.value:+.3g}".replace("-", MINUS)
-        errors = self.errors
-        if errors is None or math.isinf(errors):
+        far = self.errors
+        if far is None or math.isinf(far):
             return text
-        return f"{text} ({abs(errors):.1f} standard errors {'above' if errors > 0 else 'below'})"
+        return f"{text} ({abs(far):.1f} standard errors {'above' if far > 0 else 'below'})"
 
 
 def gap(compared: Comparison, trial: Trial, model: str, metric: str) -> Gap | None:

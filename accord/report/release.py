@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from accord.console import Box
 from accord.errors import RecipeError
+from accord.estimate import CLEAR
 from accord.report.case import METRICS, TRAINED, open_case
-from accord.report.gaps import CLEAR, Gap, gap
+from accord.report.gaps import Gap, gap
 from accord.report.model_cards import comparisons, lineage, stage_findings
 from accord.report.paired import difference
 from accord.report.pitfalls import findings

@@ -23,7 +23,7 @@ from accord.recipe import Preference
 from accord.stages.fit import Context, fit_groups, limits_of, note_data
 from accord.stages.reference import Reference, of_evaluation, of_training
 
-SURPRISED = 16  # groups of rows that are looked at for surprise: nobody waits for a forward pass over more before the first step
+SURPRISED = 16  # groups of rows that are looked at for surprise: more would keep the first step waiting
 
 
 def run(context: Context, stage: Preference) -> None:
