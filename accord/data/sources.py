@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 from accord.data.dropped import Dropped
 from accord.data.files import FILES, Found, check_file, first_line, read_file, suffix
@@ -24,6 +24,7 @@ from accord.recipe import Source
 from accord.run import file_digest
 
 Form: TypeAlias = Callable[[dict[str, object], str], Record]
+Made = TypeVar("Made")
 MANY = 2**31 - 1
 HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -121,23 +122,33 @@ def _embedded(text: str, where: str) -> tuple[Callable[[], Iterable[Record]], st
 
 
 def _records(source: Source, dropped: Dropped, where: str, form: Form) -> Iterator[Record]:
-    for at, row in raw_rows(source, where):
+    return each_row(raw_rows(source, where), source, dropped, lambda row, at: _record(row, source.map, at, form))
+
+
+def each_row(rows: Found, source: Source, dropped: Dropped, make: Callable[[object, str], Made]) -> Iterator[Made]:
+    """What is made of each row; with `on_error = "skip"` those that nothing can be made of are counted in `dropped`."""
+    for at, row in rows:
         try:
-            yield _record(row, source.map, at, form)
+            yield make(row, at)
         except BadRow as error:
             if source.on_error == "stop":
                 raise
             dropped.add(error.reason, f"{error.args[0]}: {error.args[1]}")
 
 
-def _record(row: object, names: dict[str, str], where: str, form: Form) -> Record:
+def columns_of(row: object, where: str) -> dict[str, object]:
+    """The columns of a row by name; BadRow where it has none."""
     if isinstance(row, BadRow):
         raise row
-    if isinstance(row, Record):
-        return checked(row, where)
     if not isinstance(row, dict):
         raise BadRow(where, f"a row is {type(row).__name__}", "it must be an object with named columns")
-    return form(_renamed(cast(dict[str, object], row), names, where), where)
+    return cast(dict[str, object], row)
+
+
+def _record(row: object, names: dict[str, str], where: str, form: Form) -> Record:
+    return (
+        checked(row, where) if isinstance(row, Record) else form(_renamed(columns_of(row, where), names, where), where)
+    )
 
 
 def _renamed(row: dict[str, object], names: dict[str, str], where: str) -> dict[str, object]:

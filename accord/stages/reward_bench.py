@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from accord.data.dropped import Dropped
 from accord.data.formats import recognise
 from accord.data.records import Message, Pair, Ranking, Record, bucket, named
-from accord.data.sources import check, raw_rows
+from accord.data.sources import check, columns_of, each_row, raw_rows
 from accord.data.turns import BadRow
 from accord.estimate import Estimate, mean
 from accord.recipe import Source
@@ -95,24 +95,14 @@ def read_choices(source: Source, dropped: Dropped, where: str) -> Iterator[Choic
     A column `subset`, `category` or `section` names the category.
     """
     check(source, where)
-    for at, row in islice(raw_rows(source, where), source.limit):
-        try:
-            yield read_choice(row, at)
-        except BadRow as error:
-            if source.on_error == "stop":
-                raise
-            dropped.add(error.reason, f"{error.args[0]}: {error.args[1]}")
+    yield from each_row(islice(raw_rows(source, where), source.limit), source, dropped, read_choice)
 
 
 def read_choice(row: object, where: str) -> Choice:
     """One row of a source as a choice."""
-    if isinstance(row, BadRow):
-        raise row
     if isinstance(row, Record):
         return _of_record(row, where)
-    if not isinstance(row, dict):
-        raise BadRow(where, f"a row is {type(row).__name__}", "it must be an object with named columns")
-    fields = cast(dict[str, object], row)
+    fields = columns_of(row, where)
     category = next((str(fields[name]) for name in CATEGORIES if fields.get(name)), "")
     right, wrong = (_texts(fields.get(name)) for name in ("chosen", "rejected"))
     if not right and not wrong:

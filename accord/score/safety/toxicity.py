@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from accord.compare.logistic import sigmoid
 from accord.errors import DataError, ModelError
 from accord.estimate import wilson
 from accord.model import has_head, load_config
@@ -70,7 +71,7 @@ class ToxicityModel:
 
     def probabilities(self, texts: Sequence[str]) -> Array:
         """P(toxic) of each text, [N]."""
-        return _sigmoid(_product(_rows(texts, self.bits), self.weights, len(texts)))
+        return sigmoid(_product(_rows(texts, self.bits), self.weights, len(texts)))
 
     def save(self, path: Path) -> None:
         """Write weights and quality into one .npz file."""
@@ -113,7 +114,7 @@ def train(
         out = fold == i
         if out.any() and 0 < y[~out].sum() < (~out).sum():
             w = _fit(rows, y, np.where(out, 0.0, weigh), bits, l2)
-            held[out] = _sigmoid(_product(rows, w, len(y))[out])
+            held[out] = sigmoid(_product(rows, w, len(y))[out])
     seen = ~np.isnan(held)
     return ToxicityModel(_fit(rows, y, weigh, bits, l2), bits, quality(held[seen], y[seen] > 0))
 
@@ -230,10 +231,6 @@ def _product(rows: Sparse, weights: Array, count: int) -> Array:
     return np.bincount(row, weights=value * weights[column], minlength=count).astype(np.float64)
 
 
-def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(x, -40, 40)))
-
-
 def _balance(y: Array) -> Array:
     return np.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum())
 
@@ -248,7 +245,7 @@ def _fit(rows: Sparse, y: Array, weigh: Array, bits: int, l2: float) -> Array:
     def loss(x: Array) -> tuple[float, Array]:
         z = _product(rows, x, len(y))
         cost = float((w * (np.logaddexp(0, z) - y * z)).sum() + (decay * x**2).sum() / 2)
-        slope = w * (_sigmoid(z) - y)
+        slope = w * (sigmoid(z) - y)
         return cost, np.bincount(column, weights=value * slope[row], minlength=len(x)) + decay * x
 
     return minimise(loss, np.zeros(2**bits + 1), steps=100)
