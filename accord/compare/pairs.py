@@ -31,7 +31,7 @@ def against(answers: Answered, baseline: Answered, judge: Judge) -> dict[str, Es
     constant = repeated([r.text for r in answers.rollouts], [conversation_text(r.prompt) for r in answers.rollouts])
     if not judge.ordered:
         values = [_decided(score.value) for score in _compare(judge, ours, theirs)]
-        return _summary(values, clusters) | constant
+        return outcomes(values, clusters) | constant
     values, found = both_orders(judge, ours, theirs, clusters)
     judged = [
         Judgement(conversation_text(a.prompt), value, float(len(a.text)), float(len(b.text)))
@@ -118,7 +118,7 @@ def _decided(chance: float) -> float:
     return chance if math.isnan(chance) else 0.5 if chance == 0.5 else float(chance > 0.5)
 
 
-def _summary(values: Sequence[float], clusters: Sequence[int]) -> dict[str, Estimate]:
+def outcomes(values: Sequence[float], clusters: Sequence[int]) -> dict[str, Estimate]:
     """Win rate, wins, ties and losses as shares."""
     kinds = {"win": 1.0, "tie": 0.5, "lose": 0.0}
     each = {k: [math.nan if math.isnan(v) else float(v == value) for v in values] for k, value in kinds.items()}

@@ -52,12 +52,15 @@ class ByScore:
         """1, 0 or 0.5; NaN where either answer is not scored."""
         both = self.scorer([*first, *second])
         pairs = zip(both[: len(first)], both[len(first) :], strict=True)
-        return [Score(self._verdict(a.value, b.value)) for a, b in pairs]
+        return [Score(higher(a.value, b.value, self.margin)) for a, b in pairs]
 
-    def _verdict(self, a: float, b: float) -> float:
-        if math.isnan(a) or math.isnan(b):
-            return math.nan
-        return 0.5 if a == b or abs(a - b) <= self.margin else float(a > b)
+
+def higher(a: float, b: float, margin: float = 0.0) -> float:
+    """1 where the first score is higher, 0 where the second is, 0.5 where they are no further apart than `margin`; NaN where
+    either answer is not scored."""
+    if math.isnan(a) or math.isnan(b):
+        return math.nan
+    return 0.5 if a == b or abs(a - b) <= margin else float(a > b)
 
 
 @dataclass(frozen=True)

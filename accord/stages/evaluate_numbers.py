@@ -6,10 +6,12 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from accord.compare.pairs import outcomes
 from accord.data import prepare
 from accord.data.records import Example, Pair, Record, Text, bucket, conversation
 from accord.estimate import Estimate, mean, paired, prompts_needed, ratio
 from accord.score import Score
+from accord.score.judge import higher
 from accord.score.text import distinct, self_similarity, words
 from accord.subjects import Answer
 from accord.subjects.local import Local
@@ -69,18 +71,7 @@ def against(answers: Answers, baseline: Answers) -> dict[str, Estimate]:
         return {}
     ours, theirs = answers.beside(baseline)
     both = zip(ours.scores["reward"], theirs.scores["reward"], strict=True)
-    wins = [_win(a.value, b.value) for a, b in both]
-    outcomes = {"win_rate": wins} | {
-        name: [math.nan if math.isnan(win) else float(win == value) for win in wins]
-        for name, value in (("win", 1.0), ("tie", 0.5), ("lose", 0.0))
-    }
-    return {name: found for name, values in outcomes.items() if (found := mean(values, ours.clusters))}
-
-
-def _win(ours: float, theirs: float) -> float:
-    if math.isnan(ours) or math.isnan(theirs):
-        return math.nan
-    return 0.5 if ours == theirs else float(ours > theirs)
+    return outcomes([higher(a.value, b.value) for a, b in both], ours.clusters)
 
 
 def differences(answers: Answers, baseline: Answers) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from accord.score.safety.phrases import Sentence, sentences
 
@@ -47,6 +48,7 @@ class Abstention:
     why: str
 
 
+@lru_cache(maxsize=4096)  # several scorers ask about the same answers
 def abstention(text: str, prompt: str = "") -> Abstention:
     """What the first sentences of an answer do. An answer that does neither has given an answer."""
     opening = sentences(text)[:OPENING]

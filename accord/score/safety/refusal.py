@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -98,6 +99,7 @@ class Refusal:
         return "full" if self.full >= self.partial else "partial"
 
 
+@lru_cache(maxsize=4096)  # several scorers ask about the same answers
 def refusal(text: str, prompt: str = "") -> Refusal:
     """Whether an answer refuses what the prompt, where it is known, asks for."""
     said = sentences(text)
