@@ -21,6 +21,8 @@ from accord.pitfalls.seen import Bend, Both, Change
 from accord.recipe import Source, Table
 from accord.recipe_file import parse
 from accord.report import write_report
+from accord.report.pitfalls import findings
+from accord.report.read import read_run
 from accord.run import read_json
 from accord.stages import run
 from benchmarks.pitfalls.table import wilson
@@ -294,6 +296,19 @@ def test_the_report_shows_what_was_found(tmp_path: Path) -> None:
     assert [page.count(f"<b>{name}</b>") for name in ("reward hacking", "forgetting", "sycophancy")] == [1, 1, 1]
     assert "The reward rose from" in page
     assert "because in ppo the reward rose from" in page  # which comes first in what to do next
+
+
+def test_what_the_baseline_grew_from_has_not_gone_wrong(tmp_path: Path) -> None:
+    made = '[stage.sft]\nkind = "sft"\nmodel = "b"\n[stage.ppo]'
+    recipe = RECIPE.replace("[stage.ppo]", made).replace('{ sft = "b", ppo', '{ base = "b", sft = "@sft", ppo')
+    (tmp_path / "recipe.toml").write_text(recipe)
+    make_stage(tmp_path / "eval", "evaluate", 1.0)
+    good, bad = ({"demo/perplexity": {"value": value, "stderr": 0.1, "n": 50}} for value in (5.0, 9.0))
+    for model, told in (("base", []), ("ppo", ["forgetting"])):
+        models = {"sft": good, "base": good, "ppo": good} | {model: bad}
+        save(tmp_path / "eval/results.json", {"baseline": "sft", "models": models})
+        run = read_run(tmp_path)
+        assert [finding.name for finding in findings(run, run.stages[-1])] == told
 
 
 def test_the_frozen_figures_are_those_of_the_page() -> None:

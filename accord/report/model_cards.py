@@ -9,7 +9,7 @@ from accord.card import HUB, ModelCard, Result, Sample, Step, text
 from accord.errors import AccordError
 from accord.report import brief
 from accord.report.gaps import gap
-from accord.report.read import Run, Stage, read_run, references
+from accord.report.read import Run, Stage, lineage, read_run, references
 from accord.report.results import RATINGS, Answer, Comparison, Trial, main_trial
 from accord.report.values import JsonValue, Table, measure, number, read_json, table, tables
 from accord.report.values import text as words_of
@@ -77,17 +77,6 @@ def card_of(run: Run, stage: Stage, model: Path) -> ModelCard:
         versions=tuple((name, words_of(of)) for name, of in table(run.facts.get("versions")).items() if name in
                        ("accord", "torch", "transformers")),
     )  # fmt: skip
-
-
-def lineage(run: Run, stage: Stage) -> list[Stage]:
-    """The stages that a model went through, the first of them first."""
-    found = [stage]
-    while name := next(references(found[0].settings.get("model")), ""):
-        before = next((one for one in run.stages if one.name == name), None)
-        if before is None or before in found:
-            break
-        found.insert(0, before)
-    return found
 
 
 def step_of(stage: Stage) -> Step:

@@ -8,7 +8,7 @@ from accord.pitfalls import Finding, Seen, find
 from accord.pitfalls.seen import Bend, Both, Change
 from accord.report.gaps import belongs, gap
 from accord.report.overoptimisation import fit_gold
-from accord.report.read import Run, Stage
+from accord.report.read import Run, Stage, lineage
 from accord.report.results import Answer, Comparison, Series, Trial
 from accord.report.values import Row, Table, table
 
@@ -25,11 +25,11 @@ def findings(run: Run, stage: Stage) -> list[Finding]:
 def looks(run: Run, stage: Stage) -> Iterator[Seen]:
     """A stage as detectors read it: once for each of its fits, and its comparison."""
     if stage.comparison or stage.series:
-        compared = stage.comparison
+        compared, before = stage.comparison, forebears(run, stage)
         yield Seen(
             stage.kind, stage.settings,
-            changes=list(changes(compared)) if compared else (),
-            both=list(both(compared)) if compared else (),
+            changes=[one for one in changes(compared) if one.model not in before] if compared else (),
+            both=[one for one in both(compared) if one.model not in before] if compared else (),
             bends=[bend(series) for series in stage.series if series.kind == "rl"],
         )  # fmt: skip
     fits: dict[tuple[float | None, ...], list[Row]] = {}
@@ -37,6 +37,15 @@ def looks(run: Run, stage: Stage) -> Iterator[Seen]:
         fits.setdefault(tuple(row.get(tag) for tag in FITS), []).append(row)
     for rows in fits.values():
         yield Seen(stage.kind, settings_of(stage), rows, _done(stage), stage.result)
+
+
+def forebears(run: Run, stage: Stage) -> set[str]:
+    """The compared models that the baseline grew from: how they differ from it is no work of training that went wrong."""
+    named = table(stage.settings.get("models"))
+    baseline = stage.comparison.baseline if stage.comparison else ""
+    made = next((one for one in run.stages if f"@{one.name}" == named.get(baseline)), None)
+    older = [one.settings.get("model") for one in lineage(run, made)] if made else []
+    return {name for name, model in named.items() if model in older}
 
 
 def settings_of(stage: Stage) -> Table:

@@ -120,6 +120,17 @@ def references(value: JsonValue) -> Iterator[str]:
             yield from references(item)
 
 
+def lineage(run: Run, stage: Stage) -> list[Stage]:
+    """The stages that a model went through, the first of them first."""
+    found = [stage]
+    while name := next(references(found[0].settings.get("model")), ""):
+        before = next((one for one in run.stages if one.name == name), None)
+        if before is None or before in found:
+            break
+        found.insert(0, before)
+    return found
+
+
 def judged(run: Run) -> Stage | None:
     """The stage that stands for the run's result: the last comparison that has results."""
     return next((s for s in reversed(run.stages) if s.comparison and s.comparison.models), None)

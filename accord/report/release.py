@@ -10,10 +10,10 @@ from accord.errors import RecipeError
 from accord.estimate import CLEAR
 from accord.report.case import METRICS, TRAINED, open_case
 from accord.report.gaps import Gap, gap
-from accord.report.model_cards import comparisons, lineage, stage_findings
+from accord.report.model_cards import comparisons, stage_findings
 from accord.report.paired import difference
 from accord.report.pitfalls import findings
-from accord.report.read import Run, Stage, references
+from accord.report.read import Run, Stage, lineage, references
 from accord.report.results import RATINGS, Comparison, main_trial
 from accord.report.values import Measure, Table, table, text
 from accord.report.words import listed, named, show
