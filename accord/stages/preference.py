@@ -60,7 +60,7 @@ def run(context: Context, stage: Preference) -> None:
         context, stage, roles, objective, groups, held_groups or [], pad=pad_id(tokenizer), seed=context.seed,
         params=params, complete=complete if "label" in needed else list, ready=reference.ready if reference else None,
     )  # fmt: skip
-    context.folder.note(result={**met, **result})
+    context.folder.note(result={**result, **met})
     save_model(policy, tokenizer, context.folder.model)
 
 

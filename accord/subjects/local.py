@@ -35,7 +35,7 @@ class Local:
     longest: int
     room: int  # of them for the prompt
     micro_tokens: int
-    chunk: int = 256
+    chunk: int = 1024  # a part ends with few rows in the batch, so that small parts cost speed
     decodes: bool = True
 
     @classmethod
