@@ -34,7 +34,7 @@ from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
-from accord.model import checkpoint_layers, score_head
+from accord.model import checkpoint_layers, narrow, score_head
 from accord.objectives import Objective
 from accord.outputs import Output, Outputs, Roles, packs, token_kl
 from accord.recipe import Compute, Decoding, Optim
@@ -322,10 +322,12 @@ class Engine:
         """What this process does of work that needs no common backward pass."""
         return items[processes.index() :: processes.count()]
 
-    def place(self, model: PreTrainedModel) -> PreTrainedModel:
-        """A frozen model on the device."""
+    def place(self, model: PreTrainedModel, *, inner: bool = False) -> PreTrainedModel:
+        """A frozen model on the device; an `inner` one, which is read through `outputs` and `kl` alone, in less memory."""
         for weight in own_parameters(model):
             weight.requires_grad_(False)
+        if inner and self.precision == "bfloat16" and packs(model):
+            narrow(model, torch.bfloat16)
         return cast(PreTrainedModel, model.to(self.device))  # pyright: ignore[reportArgumentType]
 
     # ---------------------------------------------------------------------------------------------------------- state

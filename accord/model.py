@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
 from accord import attention, lora, norm
 from accord.data.files import first_line
@@ -239,6 +240,20 @@ def context_of(config: PretrainedConfig) -> int:
         if isinstance(value, int):
             return value
     return 2**30
+
+
+def narrow(model: PreTrainedModel, precision: torch.dtype) -> None:
+    """Keep the matrices of a frozen model's linear layers in the precision that autocast multiplies them in.
+
+    Products stay the same to the bit, without a cast before each of them. What autocast leaves alone stays as it is: norms,
+    embeddings, an LM head that is the embedding too, and the trunk that a view shares with other models.
+    """
+    if lora.name_of(model) is not None:
+        return
+    kept = {id(weight) for part in model.modules() if isinstance(part, nn.Embedding) for weight in part.parameters()}
+    for part in model.modules():
+        if isinstance(part, nn.Linear | Conv1D) and id(part.weight) not in kept:
+            part.weight.data = part.weight.data.to(precision)
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:

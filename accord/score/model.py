@@ -136,7 +136,7 @@ def open_reward(
         scorer_beside(beside, folder, own, where) if beside else load_scorer(folder, own, where, seed=None)
         for folder in folders
     ]
-    members = [engine.place(model) for model in loaded]
+    members = [engine.place(model, inner=True) for model in loaded]
     ranges = [known for folder in folders if (known := load_range(folder))]
     ranges = ranges if len(ranges) == len(members) else []
     if term.outside and not ranges:

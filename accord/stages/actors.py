@@ -49,7 +49,7 @@ def load_actors(context: Context, stage: Policy, path: str, tokenizer: PreTraine
         learner=engine.learner(Roles(policy=policy, scorer=critic), optim, peaks=peaks),
         policy=policy,
         critic=critic,
-        reference=engine.place(reference),
+        reference=engine.place(reference, inner=True),
         sampler=LocalSampler(policy, tokenizer, stop_ids(tokenizer, path)),
         reward=reward,
         judge=judge,

@@ -93,7 +93,7 @@ class Reference:
     def _compute(self, blocks: Sequence[int]) -> None:
         with torch.random.fork_rng(devices=[]):  # of which training may draw for dropout
             reference = load_policy(self._path, self._tokenizer, f"{self._context.where}.reference")
-        roles, engine = Roles(policy=self._context.engine.place(reference)), self._context.engine
+        roles, engine = Roles(policy=self._context.engine.place(reference, inner=True)), self._context.engine
         for block in blocks:
             rows = self.rows.select(self._order[block * self._size : (block + 1) * self._size])
             batch = collate(rows, pad_id(self._tokenizer))
