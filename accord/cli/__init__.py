@@ -99,7 +99,7 @@ def check(
 
     With --data: what is wrong with a data set. Exit code 1 where something would be left out.
 
-    With --release: a checklist of the best model of a run, each box measured. Exit code 1 where one is open.
+    With --release: a checklist of one model of a run, by default the best, each box measured. Exit code 1 where one is open.
 
     Example: accord check recipes/quickstart.toml
 
