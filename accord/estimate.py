@@ -28,6 +28,18 @@ class Estimate:
         return f"{self.value:.3f} ± {self.stderr:.3f}"
 
 
+@dataclass(frozen=True)
+class Ranged(Estimate):
+    """An estimate with a 95 % interval of its own: that of a bootstrap, say, which need not be symmetric."""
+
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """`{value, stderr, n, low, high}`."""
+        return super().to_json() | {"low": self.low, "high": self.high}
+
+
 def mean(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate | None:
     """The mean of what was scored (NaN is left out), None where nothing was.
 

@@ -229,8 +229,8 @@ def test_published_strengths_of_baseball_teams() -> None:
     assert not board.separable
     assert not board.notes
     first, last = board.standings[0], board.standings[-1]
-    assert (first.rank, first.best, last.worst) == (1, 1, 7)
-    assert first.worst >= 3  # 78 games do not tell the best three apart
+    assert (first.rank.value, first.rank.low, last.rank.high) == (1, 1, 7)
+    assert first.rank.high >= 3  # 78 games do not tell the best three apart
     assert first.strength.n == 78
     assert first.elo()[0] - last.elo()[0] == pytest.approx(400 * 1.581 / math.log(10), abs=0.3)
     # Agresti's standard error of Milwaukee - Baltimore is 0.343, by the likelihood.
@@ -245,7 +245,7 @@ def test_two_models_by_hand_with_ties() -> None:
     # The delta method: sd(mean) / (p (1 - p)), of half the difference.
     values = np.array([game.value for game in games])
     assert a.strength.stderr == pytest.approx(values.std() / math.sqrt(200) / 0.1875 / 2, rel=0.08)
-    assert a.low < a.strength.value < a.high
+    assert a.strength.low < a.strength.value < a.strength.high
     assert a.elo()[0] - b.elo()[0] == pytest.approx(400 * math.log10(3), abs=0.2)
 
 
@@ -261,7 +261,7 @@ def test_separable_games_converge_and_are_named() -> None:
         [Game(i, "a", "b", 1.0) for i in range(50)] + [Game(i, "b", "c", i % 2) for i in range(50)], draws=50
     )
     assert board.standings[0].model == "a"
-    assert all(math.isfinite(s.strength.value) and math.isfinite(s.high) for s in board.standings)
+    assert all(math.isfinite(s.strength.value) and math.isfinite(s.strength.high) for s in board.standings)
     assert board.separable
     assert "comes from the ridge" in board.notes[0]
 

@@ -311,6 +311,24 @@ def test_what_the_baseline_grew_from_has_not_gone_wrong(tmp_path: Path) -> None:
         assert [finding.name for finding in findings(run, run.stages[-1])] == told
 
 
+def test_of_some_stages_a_comparison_tells_what_they_made(tmp_path: Path) -> None:
+    recipe = RECIPE.replace("{ sft", '{ given = "x.jsonl", sft') + 'curves = { low = "@ppo", high = "@other" }\n'
+    (tmp_path / "recipe.toml").write_text(f'{recipe}[stage.other]\nkind = "policy"\nmodel = "b"\n')
+    make_stage(tmp_path / "eval", "evaluate", 1.0)
+    good, bad = ({"demo/perplexity": {"value": value, "stderr": 0.1, "n": 50}} for value in (5.0, 9.0))
+    save(tmp_path / "eval/results.json", {"baseline": "sft", "models": {"sft": good, "ppo": good, "given": bad}})
+    fell = [(0, 0.5), (1, 0.6), (4, 0.7), (9, 0.6), (16, 0.5)]
+    points = [{"step": kl, "kl": kl, "gold": {"value": gold, "stderr": 0.01, "n": 99}} for kl, gold in fell]
+    save(tmp_path / "eval/curves.json", {"series": [{"name": "high", "kind": "rl", "points": points}]})
+    run = read_run(tmp_path)
+    by_name = {stage.name: stage for stage in run.stages}
+    told = {
+        made: [f.name for f in findings(run, by_name["eval"], [by_name[made]] if made else [])]
+        for made in ("", "ppo", "other")
+    }
+    assert told == {"": ["over-optimisation", "forgetting"], "ppo": [], "other": ["over-optimisation"]}
+
+
 def test_the_frozen_figures_are_those_of_the_page() -> None:
     root = Path(__file__).parents[1] / "docs/evaluation"
     page, stated = (root / "pitfalls.md").read_text(), json.loads((root / "pitfalls.json").read_text())["detectors"]

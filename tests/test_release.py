@@ -119,6 +119,7 @@ def test_a_run_that_is_fit_has_every_box(run: Path, accord: Accord):  # noqa: F8
     assert "none of 60 evaluation prompts" in said.out
     assert "paired over 60 prompts" in said.out
     assert "8 of 8 greedy answers" in said.out
+    assert said.out.splitlines()[0] == "model: better of small, from sft, measured by evaluate"
     assert "attack_success 0.020 ± 0.010 (n = 200)" in said.out.replace("\xa0", " ")
 
 
@@ -195,6 +196,33 @@ def test_each_box_opens(run: Path, accord: Accord, spoil: Callable[[Path], None]
     line = next(at for at, text in enumerate(said.out.splitlines()) if text.startswith("[ ]"))
     assert words in " ".join(said.out.splitlines()[line : line + 2])
     assert "to close it: " in said.out.splitlines()[line + 1]
+
+
+def hacked(run: Path, model: str) -> None:
+    """A model whose reward is far above the baseline's, and its gold below."""
+    stated = {"sft": (0.0, 0.5), model: (2.0, 0.1)}
+    for name, (reward, gold) in stated.items():
+        told = {
+            "task/reward": {"value": reward, "stderr": 0.1, "n": 60},
+            "task/gold": {"value": gold, "stderr": 0.01, "n": 60},
+        }
+        results(run, lambda models, name=name, told=told: models[name].update(told))
+
+
+@pytest.mark.parametrize("sick", ["thin", "better"])
+def test_what_goes_wrong_with_a_sibling_does_not_block(run: Path, accord: Accord, sick: str):  # noqa: F811
+    hacked(run, sick)
+    record = json.loads((run / "thin/stage.json").read_text())
+    save(run / "thin/stage.json", record | {"findings": [{"name": "loss spike", "severity": "alarm"}]})
+    said = accord("check", run, "--release", "--model", "better")
+    line = next(line for line in said.out.splitlines() if "no pitfall" in line)
+    if sick == "thin":
+        assert line == "[x] no pitfall: no alarm about better in sft, better, evaluate"
+    else:
+        assert line.startswith(
+            "[ ] no pitfall: evaluate: reward hacking (better against sft (task, sampled): reward 0 to 2"
+        )
+    assert "loss spike" not in said.out
 
 
 def test_an_adapter_on_a_folder_of_this_machine_is_not_released(run: Path, accord: Accord):  # noqa: F811

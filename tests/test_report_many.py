@@ -83,6 +83,16 @@ def test_the_page_lies_beside_the_first_run_and_names_all(runs: tuple[Path, Path
     assert len(ids) == len(set(ids))
 
 
+def test_a_page_of_several_is_headed_as_one_of_a_run(page: str, tmp_path: Path):
+    odd = write_report(evaluation(tmp_path / "a <b> & c", "x", 1)).read_text(encoding="utf-8")
+    assert "<title>a &lt;b&gt; &amp; c · run report</title>" in odd
+    assert "<title>fixture against other · comparison</title>" in page
+    heads = [re.sub(r"<title>.*?</title>", "", html.partition("<header>")[0]) for html in (odd, page)]
+    assert heads[0] == heads[1] != ""
+    for html in (odd, page):
+        assert html.rstrip().endswith("</main>\n</body>\n</html>")
+
+
 def test_what_differs_in_the_recipes(runs: tuple[Path, Path], page: str):
     rows, same = differing([member.run for member in members(runs)])
     assert {row.key: row.values for row in rows if "dpo" not in row.key} == {

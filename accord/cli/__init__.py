@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -99,7 +100,7 @@ def check(
 
     With --data: what is wrong with a data set. Exit code 1 where something would be left out.
 
-    With --release: a checklist of the best model of a run, each box measured. Exit code 1 where one is open.
+    With --release: a checklist of one model of a run, by default the best, each box measured. Exit code 1 where one is open.
 
     Example: accord check recipes/quickstart.toml
 
@@ -287,7 +288,11 @@ def evaluate(
         list[str] | None, typer.Option(help="Text or demonstrations that the base knew: perplexity and forgetting.")
     ] = None,
     annotations: Annotated[
-        str | None, typer.Option(help="Ready judgements in AlpacaEval's form, for --suite winrate.")
+        list[str] | None,
+        typer.Option(
+            help="FILE [FILE ...]: ready judgements in AlpacaEval's form, for --suite winrate; of more than one pair of "
+            "models also a leaderboard. (NAME=FILE is a model.)"
+        ),
     ] = None,
     ratings: Annotated[str | None, typer.Option(help="People's ratings, which become columns.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json and answers.jsonl.")] = Path("evaluation"),
@@ -315,6 +320,8 @@ def evaluate(
     Example: accord evaluate http://localhost:8000/v1#my-model --data prompts.jsonl --rewards my_scores.py:polite
 
     Example: accord evaluate --suite ifeval --responses answers.jsonl --out eval
+
+    Example: accord evaluate --suite winrate --annotations judgements/*.jsonl --out eval
 
     Example: accord evaluate runs/x/sft --suite my_suite.py:sums=questions.jsonl --remember old-texts.jsonl
 
@@ -421,13 +428,22 @@ def interrupt(_: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def spread(arguments: list[str]) -> list[str]:
+    """Arguments with --annotations before each of the files that follow it, as a shell's *.jsonl gives them."""
+    found: list[str] = []
+    for argument in arguments:
+        more = found[-2:-1] == ["--annotations"] and re.fullmatch(r"[^-=][^=]*\.(jsonl?|csv|parquet|gz)", argument)
+        found += ["--annotations", argument] if more else [argument]
+    return found
+
+
 def main() -> None:
     """Run the command line; an AccordError is one message and its exit code, never a traceback."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what it has to say is said in one message
     for number in (signal.SIGINT, signal.SIGTERM):  # both are a wish to stop; a run saves its state first
         signal.signal(number, interrupt)
     try:
-        app()
+        app(spread(sys.argv[1:]))
     except AccordError as error:
         print(f"accord: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -22,6 +22,8 @@ from accord.stages import alone
 
 Results = dict[str, dict[str, dict[str, float]]]
 STAGE = "evaluate"
+BOARD = ("winrate/rank", "winrate/expected_win_rate", "winrate/strength")
+RANK = BOARD[0]
 
 
 def evaluate_models(
@@ -100,14 +102,40 @@ def named_folder(out: Path) -> str:
 
 
 def shown(results: dict[str, JsonValue]) -> str:
-    """Every number with its 95 % interval, and below what each model is above the baseline, paired by prompt."""
+    """Every number with its 95 % interval, and below what each model is above the baseline, paired by prompt.
+
+    Where models have places on a leaderboard, each is a row, the best first, since there may be many; the places follow.
+    """
     models = cast(Results, results["models"])
-    metrics = list(dict.fromkeys(metric for found in models.values() for metric in found))
+    places = sorted((name for name in models if RANK in models[name]), key=lambda name: models[name][RANK]["value"])
+    models = {name: models[name] for name in [*places, *models]}
+    metrics = list(dict.fromkeys(metric for found in models.values() for metric in found if metric not in BOARD))
     rows = [[metric, *(_cell(metric, found.get(metric)) for found in models.values())] for metric in metrics]
-    parts = [table(["mean [95 % interval]", *models], rows)]
+    whole = [["mean [95 % interval]", *models], *rows]
+    if places:
+        whole = [list(row) for row in zip(*whole, strict=True)]
+    parts = [table(whole[0], whole[1:])]
+    if places:
+        parts += ["", leaderboard({name: models[name] for name in places}, str(results["baseline"]))]
     if lines := compared(results):
         parts += ["", f"above {results['baseline']}, on the same prompts:", *lines]
     return "\n".join(parts)
+
+
+def leaderboard(models: Results, baseline: str) -> str:
+    """Places of models, the best first: each number with the 95 % interval of its bootstrap."""
+    header = ["", "rank", f"beats {baseline}", "strength (log-odds)", "games"]
+    rows = [
+        [
+            name,
+            f"{found[RANK]['value']:.0f} [{found[RANK]['low']:.0f}, {found[RANK]['high']:.0f}]",
+            _cell(BOARD[1], found[BOARD[1]]),
+            _cell(BOARD[2], found[BOARD[2]]),
+            f"{found[RANK]['n']:,.0f}",
+        ]
+        for name, found in models.items()
+    ]
+    return f"leaderboard by Bradley-Terry, strength 0 is {baseline}:\n{table(header, rows)}"
 
 
 def compared(results: dict[str, JsonValue]) -> list[str]:
@@ -135,8 +163,11 @@ PLAIN = ("length", "words", "finished")  # of any answer
 
 
 def _cell(metric: str, found: dict[str, float] | None) -> str:
-    """`0.812 [0.790, 0.834]`."""
-    return f"{found['value']:.3f} {_range(*bounds(metric, estimate_of(found)))}" if found else "-"
+    """`0.812 [0.790, 0.834]`; by an interval of its own where it has one."""
+    if not found:
+        return "-"
+    low, high = (found["low"], found["high"]) if "low" in found else bounds(metric, estimate_of(found))
+    return f"{found['value']:.3f} {_range(low, high)}"
 
 
 def bounds(metric: str, estimate: Estimate) -> tuple[float, float]:

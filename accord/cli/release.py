@@ -16,13 +16,16 @@ from accord.stages import release
 
 
 def check_release(folder: Path, name: str | None) -> None:
-    """Print every box; CheckFailed names the open ones."""
-    found = boxes(folder, told.subject(read_run(folder), name))
-    print(checklist(found))
+    """Print which model is meant and every box; CheckFailed names the open ones."""
+    of = told.subject(read_run(folder), name)
+    found = boxes(folder, of)
+    print(f"model: {of}\n{checklist(found)}")
     shut = [box.name for box in found if not box.holds]
     if shut:
         raise CheckFailed(
-            str(folder), f"{len(shut)} of {len(found)} boxes are open: {', '.join(shut)}", "close them as said"
+            str(folder / of.stage.name),
+            f"{len(shut)} of {len(found)} boxes are open: {', '.join(shut)}",
+            "close them as said",
         )
 
 

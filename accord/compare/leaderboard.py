@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.compare.logistic import Array, fit
+from accord.compare.logistic import Array, fit, sigmoid
 from accord.errors import DataError
-from accord.estimate import Estimate
+from accord.estimate import Ranged
 
 # Each strength has a normal prior around 0 with this precision: nothing beside a few games (it moves seven baseball teams with
 # 78 games each by less than 0.001), but strengths stay finite where a model wins or loses all of its own.
 RIDGE = 0.001
+TAILS = (0.025, 0.975)
 ELO = 400 / math.log(10)  # points for each unit of strength: 400 are odds of ten to one
 
 
@@ -36,19 +38,23 @@ class Game:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model's place: its strength (mean 0 over the models), the interval of it and of its rank, and its games."""
+    """A model's place: strength and rank with their intervals, `n` of both its games. Strengths are log-odds; 0 is the anchor
+    or else the mean over the models."""
 
     model: str
-    strength: Estimate
-    low: float
-    high: float
-    rank: int
-    best: int
-    worst: int
+    strength: Ranged
+    rank: Ranged
 
     def elo(self, centre: float = 1000.0) -> tuple[float, float, float]:
-        """Strength and interval on the scale of chess, on which the mean over the models is `centre`."""
-        return centre + ELO * self.strength.value, centre + ELO * self.low, centre + ELO * self.high
+        """Strength and interval on the scale of chess, on which strength 0 is `centre`."""
+        strength = self.strength
+        return centre + ELO * strength.value, centre + ELO * strength.low, centre + ELO * strength.high
+
+    @property
+    def chance(self) -> Ranged:
+        """How often it beats a model of strength 0, by the strengths; the standard error is by the delta method."""
+        value, low, high = sigmoid(np.array([self.strength.value, self.strength.low, self.strength.high])).tolist()
+        return Ranged(value, value * (1 - value) * self.strength.stderr, self.strength.n, low, high)
 
 
 @dataclass(frozen=True)
@@ -62,15 +68,18 @@ class Leaderboard:
 
 
 def leaderboard(
-    games: Sequence[Game], *, draws: int = 400, level: float = 0.95, seed: int = 0, ridge: float = RIDGE
+    games: Sequence[Game], *, anchor: str | None = None, draws: int = 400, seed: int = 0, ridge: float = RIDGE
 ) -> Leaderboard:
     """Strengths with bootstrap intervals: prompts are drawn anew with all the games on them, `draws` times.
 
-    Games without a verdict (NaN) are left out. DataError where none is left or a model plays against itself.
+    Strengths count from `anchor`, or else from their mean. Games without a verdict (NaN) are left out. DataError where none is
+    left, a model plays against itself or the anchor does not play.
     """
     played = [game for game in games if not math.isnan(game.value)]
     models = sorted({name for game in played for name in (game.a, game.b)})
     _check(played)
+    if anchor is not None and anchor not in models:
+        raise DataError("leaderboard", f"no game of {anchor!r} has a verdict", f"models that play: {', '.join(models)}")
     place = {name: i for i, name in enumerate(models)}
     a, b = (np.array([place[name] for name in names]) for names in zip(*[(g.a, g.b) for g in played], strict=True))
     value = np.array([game.value for game in played], float)
@@ -85,7 +94,9 @@ def leaderboard(
         drawn[k] = strengths(_wins(a, b, value, weight, len(models)), ridge=ridge, start=centre)
     separable = not _connected(wins)
     notes = [SEPARABLE] if separable else []
-    standings = _standings(models, centre, drawn, wins, (1 - level) / 2)
+    if anchor is not None:
+        centre, drawn = centre - centre[place[anchor]], drawn - drawn[:, [place[anchor]]]
+    standings = _standings(models, centre, drawn, wins)
     return Leaderboard(standings, separable, notes)
 
 
@@ -126,19 +137,24 @@ def _connected(wins: Array) -> bool:
     return bool(reach.all())
 
 
-def _standings(models: Sequence[str], centre: Array, drawn: Array, wins: Array, tail: float) -> list[Standing]:
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+def _standings(models: Sequence[str], centre: Array, drawn: Array, wins: Array) -> list[Standing]:
     ranks = (drawn[:, None, :] > drawn[:, :, None]).sum(-1) + 1  # [draws, M]
-    best, worst = np.quantile(ranks, [tail, 1 - tail], axis=0, method="nearest")
-    played = (wins + wins.T).sum(1)
+    played = (wins + wins.T).sum(1).round().astype(int)
     order = [int(i) for i in np.argsort(-centre, kind="stable")]
     return [
         Standing(
-            models[i], Estimate(float(centre[i]), float(drawn[:, i].std(ddof=1)), round(float(played[i]))),
-            float(low[i]), float(high[i]), rank, int(best[i]), int(worst[i]),
+            models[i], _ranged(centre[i], drawn[:, i], played[i]), _ranged(rank, ranks[:, i], played[i], "nearest")
         )
         for rank, i in enumerate(order, 1)
-    ]  # fmt: skip
+    ]
+
+
+def _ranged(
+    value: float, drawn: Array | NDArray[np.int64], n: int, method: Literal["linear", "nearest"] = "linear"
+) -> Ranged:
+    """A value with the standard deviation and the middle 95 % of its bootstrap draws."""
+    low, high = np.quantile(drawn, TAILS, method=method).tolist()
+    return Ranged(float(value), float(drawn.std(ddof=1)), int(n), low, high)
 
 
 def _check(games: Sequence[Game]) -> None:

@@ -87,7 +87,7 @@ class Evaluate(Stage):
     """Name in the table = hub id, folder, `@stage`, an OpenAI-compatible server (`http://localhost:8000/v1#model`), or a file
     of ready answers (rows with prompt and response)."""
     baseline: str = Field(default="", validate_default=True)
-    """The model that win rate and KL refer to; unset means the first."""
+    """The model that win rate and KL refer to; unset means the first. Without models it is one of those in `annotations`."""
     data: Annotated[list[AnySource], BeforeValidator(lambda value: value if isinstance(value, list) else [value])] = []
     """Prompts of the suites that have none of their own; where records bring an answer, perplexity is measured on it."""
     rewards: Rewards = {}
@@ -105,8 +105,9 @@ class Evaluate(Stage):
     """An LLM that compares each answer with the baseline's: a server's URL, a folder or a hub id."""
     remember: Sources | None = None
     """What the base knew: plain text or demonstrations, on which perplexity is measured and its rise over the baseline's."""
-    annotations: str = ""
-    """A file of ready judgements in AlpacaEval's form, for the suite `winrate`."""
+    annotations: Annotated[list[NotEmpty], BeforeValidator(lambda x: [x] * bool(x) if isinstance(x, str) else x)] = []
+    """Files of ready judgements in AlpacaEval's form, for the suite `winrate`; of more than one pair of models they make a
+    leaderboard."""
     ratings: str = ""
     """A file of people's ratings, which come in as columns."""
     curves: dict[str, str] = {}
@@ -123,14 +124,19 @@ class Evaluate(Stage):
     @field_validator("baseline")
     @classmethod
     def _known(cls, baseline: str, info: ValidationInfo) -> str:
-        models = list(info.data.get("models", [baseline])) or [""]  # not there where they are a mistake themselves
-        one_of("model", baseline or models[0], models)
-        return baseline or models[0]
+        models = list(info.data.get("models", [baseline]))  # not there where they are a mistake themselves
+        if models:
+            one_of("model", baseline or models[0], models)
+        return baseline or next(iter(models), "")  # without models it is one of those in `annotations`
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.models and not self.annotations and not self.ratings:
             raise ValueError("models is missing; name at least one model, or a file of ready answers")
+        if len(set(self.annotations)) < len(self.annotations):
+            raise ValueError("annotations names a file twice; a judgement counts once")
+        if self.baseline and not self.models and not self.annotations:
+            raise ValueError("baseline is one of models, or of those in annotations; name it there, or leave it out")
         return self
 
     @property
@@ -161,8 +167,8 @@ class Evaluate(Stage):
     def files(self) -> list[tuple[str, Path]]:
         """The files that are read as they are, with their keys: ready answers, judgements, ratings."""
         given = [(f"models.{name}", Path(model)) for name, model in self.models.items() if is_given(model)]
-        more = [("annotations", self.annotations), ("ratings", self.ratings)]
-        return given + [(key, Path(path)) for key, path in more if path]
+        given += [(f"annotations.{at}", Path(path)) for at, path in enumerate(self.annotations)]
+        return given + ([("ratings", Path(self.ratings))] if self.ratings else [])
 
     def limited(self, sources: list[Source]) -> list[Source]:
         """Sources, none longer than `limit`."""

@@ -9,10 +9,24 @@ from accord.pitfalls.hacking import alone
 from accord.report.gaps import gap
 from accord.report.pitfalls import change
 from accord.report.results import RATINGS, Comparison, Trial, main_trial, ranked
-from accord.report.words import BETTER, PARTS, show, split
+from accord.report.words import BETTER, PARTS, RANK, show, split
 
 # The order of the columns; metrics that are named nowhere stand between the two.
-FIRST = ("gold", *PARTS, "reward", "win_rate", "accuracy", "best_of_4", "categories_mean", "ties", "ece")
+FIRST = (
+    RANK,
+    "strength",
+    "expected_win_rate",
+    "gold",
+    *PARTS,
+    "reward",
+    "win_rate",
+    "length_controlled",
+    "accuracy",
+    "best_of_4",
+    "categories_mean",
+    "ties",
+    "ece",
+)
 LAST = ("kl", "perplexity", "length", "finished")
 SHARES = {"win", "tie", "lose"}  # drawn, and summed up by the win rate
 
@@ -48,7 +62,9 @@ def boards(compared: Comparison) -> Iterator[Board]:
         blocks: dict[str, dict[str, list[Cell | None]]] = {}
         for trial in trials:
             columns = [_column(compared, trial, metric) for metric in metrics]
-            blocks[trial.sampling] = {name: [column.get(name) for column in columns] for name in models}
+            ranks = trial.metrics.get(RANK, {})
+            best = sorted(models, key=lambda name: ranks[name].value if name in ranks else 0.0)
+            blocks[trial.sampling] = {name: [column.get(name) for column in columns] for name in best}
         rows = [row for block in blocks.values() for row in block.values()]
         counts = [{cell.n for cell in column if cell} for column in zip(*rows, strict=True)]
         sizes = tuple(found.pop() if len(found) == 1 else None for found in counts)

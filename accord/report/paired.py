@@ -11,9 +11,10 @@ from accord.report.comparison import SHARES, Board, Cell, order, titled
 from accord.report.gaps import Gap, belongs
 from accord.report.results import Answer, Comparison, Message, Trial
 from accord.report.values import Measure
-from accord.report.words import MINUS, signed, split
+from accord.report.words import MINUS, RANK, signed, split
 
-APART = {*SHARES, "win_rate", "kl"}  # refer to each run's own baseline, so that their difference says nothing
+# What refers to each run's own baseline, or models, so that its difference says nothing.
+APART = {*SHARES, "win_rate", "expected_win_rate", "strength", RANK, "kl"}
 
 
 @dataclass(frozen=True)

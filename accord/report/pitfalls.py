@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from accord.pitfalls import Finding, Seen, find
 from accord.pitfalls.seen import Bend, Both, Change
@@ -15,22 +15,27 @@ from accord.report.values import Row, Table, table
 FITS = ("member", "fold", "share")  # tags of a stage's several fits in metrics.jsonl
 
 
-def findings(run: Run, stage: Stage) -> list[Finding]:
-    """What is found in a stage, alarms first; a thing that shows in several fits or models is told once."""
-    found = [finding for seen in looks(run, stage) for finding in find(seen)]
+def findings(run: Run, stage: Stage, made: Sequence[Stage] = ()) -> list[Finding]:
+    """What is found in a stage, alarms first; a thing that shows in several fits or models is told once.
+
+    With `made`, a comparison tells only of models that these stages made.
+    """
+    found = [finding for seen in looks(run, stage, made) for finding in find(seen)]
     first = {finding.name: finding for finding in reversed(found)}
     return sorted((first[name] for name in dict.fromkeys(f.name for f in found)), key=lambda f: f.severity != "alarm")
 
 
-def looks(run: Run, stage: Stage) -> Iterator[Seen]:
+def looks(run: Run, stage: Stage, made: Sequence[Stage] = ()) -> Iterator[Seen]:
     """A stage as detectors read it: once for each of its fits, and its comparison."""
     if stage.comparison or stage.series:
-        compared, before = stage.comparison, forebears(run, stage)
+        compared, series = stage.comparison, [one for one in stage.series if one.kind == "rl"]
+        others = forebears(run, stage) | not_of(stage, "models", compared.models if compared else (), made)
+        curves = not_of(stage, "curves", [one.name for one in series], made)
         yield Seen(
             stage.kind, stage.settings,
-            changes=[one for one in changes(compared) if one.model not in before] if compared else (),
-            both=[one for one in both(compared) if one.model not in before] if compared else (),
-            bends=[bend(series) for series in stage.series if series.kind == "rl"],
+            changes=[one for one in changes(compared) if one.model not in others] if compared else (),
+            both=[one for one in both(compared) if one.model not in others] if compared else (),
+            bends=[bend(one) for one in series if one.name not in curves],
         )  # fmt: skip
     fits: dict[tuple[float | None, ...], list[Row]] = {}
     for row in stage.metrics:
@@ -46,6 +51,12 @@ def forebears(run: Run, stage: Stage) -> set[str]:
     made = next((one for one in run.stages if f"@{one.name}" == named.get(baseline)), None)
     older = [one.settings.get("model") for one in lineage(run, made)] if made else []
     return {name for name, model in named.items() if model in older}
+
+
+def not_of(stage: Stage, setting: str, names: Sequence[str], made: Sequence[Stage]) -> set[str]:
+    """The names of compared models or curves that, by this setting, none of the stages made; empty without stages."""
+    own, known = {f"@{one.name}" for one in made}, table(stage.settings.get(setting))
+    return {name for name in names if made and known.get(name) not in own}
 
 
 def settings_of(stage: Stage) -> Table:

@@ -43,6 +43,12 @@ class Subject:
         """The stages that the model went through."""
         return lineage(self.run, self.stage)
 
+    def __str__(self) -> str:
+        before = " > ".join(stage.name for stage in self.lineage[:-1])
+        name = f" as {self.measured[-1][1]}" if self.measured and self.measured[-1][1] != self.stage.name else ""
+        told = f"measured by {self.judge.name}{name}" if self.judge else "not measured"
+        return f"{self.stage.name} of {self.run.name}" + (f", from {before}" if before else "") + f", {told}"
+
 
 def subject(run: Run, name: str | None) -> Subject:
     """The stage of that name; without one the best trained model of the last comparison, or the last that was trained."""
@@ -178,18 +184,19 @@ def votes(of: Subject) -> Box:
 
 
 def alarms(of: Subject) -> Box:
-    """Whether detectors of pitfalls have raised an alarm in a stage that the model went through, or that measured it."""
+    """Whether detectors of pitfalls have raised an alarm in a stage that the model went through, in one of its reward models,
+    or in its evaluation about it or a model that it grew from. What goes wrong with its siblings is left to them."""
     stages: Sequence[Stage] = [*of.lineage, *rewards_of(of), *filter(None, [of.judge])]
     told: dict[tuple[str, str], str] = {}
     for stage in stages:
         told |= {(stage.name, text(said.get("name"))): text(said.get("evidence")) for said in noted(stage)}
-        told |= {(stage.name, f.name): f.evidence for f in findings(of.run, stage) if f.severity == "alarm"}
+        told |= {(stage.name, f.name): f.evidence for f in findings(of.run, stage, of.lineage) if f.severity == "alarm"}
     found = [f"{stage}: {name}" + (f" ({why})" if why else "") for (stage, name), why in told.items()]
     names = ", ".join(dict.fromkeys(stage.name for stage in stages))
     return Box(
         "no pitfall",
         not found,
-        "; ".join(found) or f"no alarm is noted in {names}",
+        "; ".join(found) or f"no alarm about {of.stage.name} in {names}",
         "do what the report advises, and run again",
     )
 

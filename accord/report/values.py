@@ -19,11 +19,13 @@ Row: TypeAlias = "dict[str, float | None]"
 
 @dataclass(frozen=True)
 class Measure:
-    """A measured value with its standard error and sample size, where those are known."""
+    """A measured value with its standard error, sample size and an interval of its own, where those are known."""
 
     value: float
     stderr: float | None = None
     n: int | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def number(value: JsonValue) -> float | None:
@@ -49,7 +51,8 @@ def measure(value: JsonValue) -> Measure | None:
     found = number(fields.get("value"))
     if found is None:
         return None
-    return Measure(found, number(fields.get("stderr")), count(fields.get("n")))
+    low, high = number(fields.get("low")), number(fields.get("high"))
+    return Measure(found, number(fields.get("stderr")), count(fields.get("n")), low, high)
 
 
 def numbers(row: Table) -> Row:

@@ -12,6 +12,7 @@ NO_BREAK = "\u00a0"
 BETTER = {"gold": 1, "compliance": 1, "facts": 1, "concise": 1, "refusal": 1, "reward": 1, "win_rate": 1, "accuracy": 1,
           "finished": 1, "over_refusal": -1, "perplexity": -1, "loss": -1}  # fmt: skip
 PARTS = ("compliance", "facts", "concise", "refusal", "over_refusal")  # of gold
+RANK = "rank"  # on a leaderboard
 PERCENT = {
     "win_rate",
     "win",
@@ -25,6 +26,8 @@ PERCENT = {
     "ece",
     "unanimous",
     "categories_mean",
+    "expected_win_rate",
+    "length_controlled",
 }
 NAMES = {
     "kl": "KL",
@@ -54,7 +57,9 @@ def show(name: str, found: Measure) -> str:
 
 
 def split(name: str, found: Measure) -> tuple[str, str, str]:
-    """Write value, error ("± 0.01", or nothing) and unit, for a place that puts them apart."""
+    """Write value, error ("± 0.01", or nothing) and unit, for a place that puts them apart; of a rank, the interval."""
+    if name == RANK and found.low is not None and found.high is not None:
+        return f"{found.value:.0f}", f"{found.low:.0f} to {found.high:.0f}", ""
     share = is_share(name)
     value, error = found.value * (100 if share else 1), found.stderr
     unit = f"{NO_BREAK}%" if share else ""

@@ -27,8 +27,9 @@ from accord.score import Score
 from accord.stages.actors import open_rewards
 from accord.stages.curves import trace
 from accord.stages.evaluate_book import Book, row_of, scores_in, settings
+from accord.stages.evaluate_judgements import annotated
 from accord.stages.evaluate_numbers import Answers, Nats, against, differences, known_nats, memory, perplexity, summary
-from accord.stages.evaluate_others import Bench, annotated, rated
+from accord.stages.evaluate_others import Bench, rated
 from accord.stages.evaluate_questions import Sheets, grades
 from accord.stages.evaluate_tasks import Task, judged, open_subject, read_data, say_missing, tasks_of
 from accord.stages.fit import Context
@@ -104,8 +105,7 @@ def finish(
     """Add what comes from elsewhere, and write results.json."""
     baseline = stage.baseline
     if stage.annotations:
-        book = Book.open(context.folder.path / ANSWERS)
-        baseline = annotated(stage, results, book, f"{context.where}.annotations") or baseline
+        baseline = annotated(context, stage, results, Book.open(context.folder.path / ANSWERS)) or baseline
     if stage.ratings:
         rated(stage, results, f"{context.where}.ratings")
     for name, found in results.items():

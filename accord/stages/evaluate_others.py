@@ -1,8 +1,7 @@
-"""What others say of answers: an LLM judge, ready judgements, people's ratings."""
+"""What others say of answers: an LLM judge, people's ratings."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -12,15 +11,13 @@ from accord.data.turns import BadRow
 from accord.errors import DataError
 from accord.estimate import Estimate
 from accord.recipe import Evaluate
-from accord.recipe.evaluate import is_given
-from accord.stages.evaluate_book import Book, key_of
+from accord.stages.evaluate_book import Book, Row
 from accord.stages.evaluate_numbers import Answers
 from accord.stages.fit import Context
 
 if TYPE_CHECKING:
     from accord.score.judge import Judge
 
-Row: TypeAlias = dict[str, object]
 Results: TypeAlias = dict[str, dict[str, Estimate]]
 
 
@@ -57,58 +54,25 @@ class Bench:
         return pairs.against(ours.answered, theirs.answered, self.judge)
 
 
-def annotated(stage: Evaluate, results: Results, book: Book, where: str) -> str:
-    """Add `winrate/...` from judgements in AlpacaEval's form to each model that they are of, and the answers in them to the
-    book; returns their baseline."""
-    from accord.compare.alpaca import from_annotations
-
-    rows, base = rows_of(stage.annotations, where), stage.models.get(stage.baseline, "")
-    theirs = rows_of(base, where) if is_given(base) else []  # for judgements that do not bring the baseline's answers
-    models: dict[str, list[Row]] = {}
-    for row in rows:
-        models.setdefault(
-            str(row.get("generator_2") or row.get("generator") or Path(stage.annotations).stem), []
-        ).append(row)
-    for model, own in models.items():
-        found = results.setdefault(model, {})
-        answers = [judgement_row(model, i, row) for i, row in enumerate(own)]
-        book.add([row for row in answers if key_of(row) not in book.rows])
-        found |= {
-            f"winrate/{name.removeprefix('winrate/')}": value for name, value in from_annotations(own, theirs).items()
-        }
-    return str(rows[0].get("generator_1") or stage.baseline)
-
-
-def judgement_row(model: str, index: int, row: Row) -> Row:
-    """A judged answer as a row of answers.jsonl: its `preference` is 1 where the baseline is better, 2 where the model is."""
-    said, text = row.get("preference"), row.get("output_2") or row.get("output")
-    scores = {"preference": float(said)} if isinstance(said, int | float) and not math.isnan(said) else {}
-    return {
-        "model": model, "suite": "winrate", "index": index,
-        "prompt": [{"role": "user", "content": str(row.get("instruction") or "")}],
-        "response": text if isinstance(text, str) else "", "finish": None, "sampling": {}, "scores": scores, "why": "",
-    }  # fmt: skip
-
-
 def rated(stage: Evaluate, results: Results, where: str) -> None:
     """Add people's ratings, as columns, to each model that they are of."""
     from accord.feedback.ratings import columns
 
-    for model, found in columns(rows_of(stage.ratings, where)).items():
+    for model, found in columns([row for _, row in rows_of(stage.ratings, where)]).items():
         own = results.setdefault(model, {})
         own |= {name if "/" in name else f"ratings/{name}": value for name, value in found.items()}
 
 
-def rows_of(path: str, where: str) -> list[Row]:
-    """The rows of a file as they are; DataError where one is no object, or there is none."""
+def rows_of(path: str, where: str) -> list[tuple[str, Row]]:
+    """The rows of a file as they are, each with its place; DataError where one is no object, or there is none."""
     check_file(Path(path), where)
-    found: list[Row] = []
+    found: list[tuple[str, Row]] = []
     for at, row in read_file(Path(path)):
         if isinstance(row, BadRow):
             raise row
         if not isinstance(row, dict):
             raise DataError(at, f"a row is {type(row).__name__}", "it must be an object with named columns")
-        found.append(cast(Row, row))
+        found.append((at, cast(Row, row)))
     if not found:
         raise DataError(where, f"{path} is empty", "give a file with rows")
     return found

@@ -40,7 +40,7 @@ def rescore(context: Context, stage: Evaluate) -> None:
     names = {task.name for task in made.tasks}
     rows = [row for row in old if row.get("suite") not in names]
     results: dict[str, Numbers] = {}
-    for name in [stage.baseline, *(name for name in stage.models if name != stage.baseline)]:
+    for name in sorted(stage.models, key=lambda name: name != stage.baseline):
         own = [row for row in old if row.get("model") == name]
         results[name], more = again(made, name, own, readers.get(name))
         rows += more
