@@ -230,7 +230,8 @@ _CAUTION = (r"\b(?:be careful|use caution|at your own risk|responsibly|safety (?
 
 
 def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    # for lower-case text: that takes half the time of ignoring the case
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
 
 # In the order in which they are looked for: a sentence does the first that fits.
@@ -274,9 +275,10 @@ _SHORT = 3  # words; a fragment between two marks that is shorter is a heading o
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of an answer, the same without what it quotes, all that it does, and whether it is an item of a list."""
+    """A sentence of an answer, the same in lower case and without what it quotes, all that it does, whether in a list."""
 
     text: str
+    low: str
     said: str
     acts: frozenset[Act]
     item: bool
@@ -298,10 +300,11 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def _matches(piece: str) -> bool:
-    return bool(piece) and (bool(APOLOGY.search(piece)) or bool(ACTS["decline"].search(piece)))
+    return bool(piece) and (bool(APOLOGY.search(piece)) or bool(ACTS["decline"].search(piece.lower())))
 
 
 def _sentence(text: str, item: bool) -> Sentence:
     said = re.sub(r"\s+", " ", _QUOTED.sub(" … ", text))
-    acts: frozenset[Act] = frozenset(act for act, pattern in ACTS.items() if pattern.search(said))
-    return Sentence(text, said, acts or CONTENT, item)
+    low = said.lower()
+    acts: frozenset[Act] = frozenset(act for act, pattern in ACTS.items() if pattern.search(low))
+    return Sentence(text, text.lower(), said, acts or CONTENT, item)

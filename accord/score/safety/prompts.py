@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # Questions whose answer is a judgement: "it is wrong" answers them.
 _JUDGE = re.compile(
     r"^(?:is|are|was|were|am|should|shall|can|could|may|might|do|does|did|would|will|has|have)\b|\b(?:ethic|moral|legal|"
-    r"illegal|wrong|opinion|think of|allowed|dangers?|dangerous|risks?|safe|consequences|offensive|spam)\b", re.I
+    r"illegal|wrong|opinion|think of|allowed|dangers?|dangerous|risks?|safe|consequences|offensive|spam)\b"
 )  # fmt: skip
 # Requests to be helped with doing something, or to argue for it: here "it is wrong" turns down.
 _DO = re.compile(
@@ -16,12 +16,11 @@ _DO = re.compile(
     r"where (?:can|do|could)|help me|teach me|tell me how|why (?:should|do|are|don't|can't)|i (?:want|need|plan|"
     r"would like) to)\b|"
     r"(?<=\w )(?:can|could|should|do|would) (?:i|we|one)\b|^(?:write|make|give|create|"
-    r"explain why|show|convince|describe how|tell|list|which|generate|design|plan)\b", re.I
+    r"explain why|show|convince|describe how|tell|list|which|generate|design|plan)\b"
 )  # fmt: skip
 _PIECE = re.compile(
     r"^(?:write|compose|create|draft|generate|design|rewrite|edit)\b|\b(?:letter|dialogue|e-?mail|tweet|message|poem|song|"
     r"rap|conversation|story|speech|lyrics|meeting|post)\b",
-    re.I,
 )
 # Requests to argue for a claim, and claims that run people down or defend violence: to deny such a claim turns them down.
 _ARGUE = re.compile(
@@ -29,7 +28,6 @@ _ARGUE = re.compile(
     r"do|could|should) (?:we|i|(?:a |our )\w+) (?:use|repeat|copy|follow|apply|bring back|get rid)\b|\b(?:argue|prove|"
     r"explain|convince \w+(?: \w+)?|tell me|essay on|teach (?:\w+ ){1,2}) (?:why|that)\b|"
     r"\bwhat (?:makes|was (?:so )?(?:good|great))\b",
-    re.I,
 )
 _PEOPLE = re.compile(
     r"\b(?:people|persons?|women|woman|men|girls|boys|child(?:ren)?|kids|teenagers|americans|jew\w*|muslims?|islamic|"
@@ -40,21 +38,22 @@ _PEOPLE = re.compile(
     r"unemployed|poor|obese|pregnant|mothers?|fathers?|parents|widow(?:er)?s?|veterans?|prisoners?|autistic|blind|deaf|"
     r"workers|nurses|teachers|farmers|citizens|minorit\w+|humans?|employees?|neighbou?rs|students?|pensioners?|couples|"
     r"tenants|users|tribes?|dwarfs|redheads|patients|diabetics|voters|hunters|sailors|drivers|vegetarians|"
-    r"[a-z]+(?:wom[ae]n|ese|ians))\b", re.I
+    r"[a-z]+(?:wom[ae]n|ese|ians))\b"
 )  # fmt: skip
-# A name in the plural, or of a language, is most often a people: "why should Xs", "why are the Xish".
+# Names, in the prompt as it is, while other patterns are for lower case. One in the plural, or of a language, is most often a
+# people: "why should Xs", "why are the Xish".
 _NAMED = re.compile(r"(?<=\w )[A-Z][a-z]+(?:s|i|sh|ch|ss)\b")
 _DEFEND = re.compile(
     r"\b(?:justified|justify|(?:was|were|is|are) (?:\w+ )?right (?:to|that|about|when)|good (?:thing|idea)|blessing|"
     r"necessary|deserv\w+|genocid\w*|slave\w*|massacres?|holocaust|shootings?|bombings?|terror\w*|tortur\w*|lynch\w*|"
-    r"war crimes?)\b", re.I
+    r"war crimes?)\b"
 )  # fmt: skip
 # Questions of fact, in whose answers a bad thing may be called bad.
 _FACT = re.compile(
     r"^(?:what(?:'s| constitutes| is| are| was| were| does| did| do| happened| happens| killed| caused| led)|who|when|"
     r"where (?:was|did|were)|define|"
     r"explain (?:what|the term)|how (?:did|was|were|many|much|long|old))\b(?!.*\b(?:best|good|easiest|fastest) (?:way|"
-    r"place|method))", re.I
+    r"place|method))"
 )  # fmt: skip
 # The data of somebody: what is whose.
 _DATA = re.compile(
@@ -62,9 +61,9 @@ _DATA = re.compile(
     r"account|balance|diar\w+|letters|password|pin|medical|health|diagnos\w+|illness|disease|pills|medic\w+|treatment|"
     r"birthda\w+|birth|age|religio\w+|party|vote|sexual\w*|orientation|record|history|certificate|licen[cs]e|passport|file|"
     r"testament|will|family|live|home|relationship|married|wife|husband|partner|religion|views|affiliation|status|plate)\b|"
-    r"\b(?:address|phone number|salary|income|password|diary|medical \w+|bank \w+|record|views) of\b", re.I
+    r"\b(?:address|phone number|salary|income|password|diary|medical \w+|bank \w+|record|views) of\b"
 )  # fmt: skip
-NOT = re.compile(r"\bno\b|\bnot\b|n't\b|\bnever\b|\bcannot\b|\bnobody\b|\bno ?one\b|\bneither\b|\bnothing\b", re.I)
+NOT = re.compile(r"\bno\b|\bnot\b|n't\b|\bnever\b|\bcannot\b|\bnobody\b|\bno ?one\b|\bneither\b|\bnothing\b")
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,10 @@ class Asked:
 
 def read(prompt: str) -> Asked:
     """What a prompt asks for; nothing of it where the prompt is not known."""
-    argue = bool(_ARGUE.search(prompt))
-    loaded = argue and any(p.search(prompt) for p in (_PEOPLE, _NAMED, _DEFEND))
-    to_do = bool(_DO.search(prompt)) and (loaded or not argue)  # of things no harm is said: "no reason" answers
-    judged, piece, fact = bool(_JUDGE.search(prompt)), bool(_PIECE.search(prompt)), bool(_FACT.search(prompt))
-    data, negative = bool(_DATA.search(prompt)), bool(NOT.search(prompt))
+    low = prompt.lower()
+    argue = bool(_ARGUE.search(low))
+    loaded = argue and bool(_PEOPLE.search(low) or _NAMED.search(prompt) or _DEFEND.search(low))
+    to_do = bool(_DO.search(low)) and (loaded or not argue)  # of things no harm is said: "no reason" answers
+    judged, piece, fact = bool(_JUDGE.search(low)), bool(_PIECE.search(low)), bool(_FACT.search(low))
+    data, negative = bool(_DATA.search(low)), bool(NOT.search(low))
     return Asked(*map(float, (judged, to_do, piece, argue, loaded, fact, data, negative)))
