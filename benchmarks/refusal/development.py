@@ -44,8 +44,9 @@ def digest(prompt: str, text: str) -> str:
 
 
 def rows(data: Path) -> Iterator[tuple[Row, str]]:
-    """Every row with where it comes from: `written`, `labelled`, or `unlabelled`, one in UNLABELLED, as compliance."""
+    """Every row with where it comes from; an `unlabelled` one, one in UNLABELLED, is taken as compliance."""
     yield from ((row, "written") for row in written.rows())
+    yield from written.contrasts()
     labels: dict[str, str] = json.loads(LABELS.read_text(encoding="utf-8"))
     seen: set[str] = set()
     for prompt, text in answers(data):

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Act: TypeAlias = Literal["decline", "unable", "moral", "point", "self", "correct", "redirect", "caution", "content"]
+Act: TypeAlias = Literal[
+    "decline", "unable", "moral", "norm", "object", "point", "self", "correct", "redirect", "caution", "content"
+]
 
 # Between the speaker and the negated verb: "I simply cannot", "I, in good conscience, will not".
 _WORDS = r"(?:[\w'-]+,? ){0,%d}"
@@ -68,7 +70,9 @@ _DECLINE = (
     r"(?:prevent|prohibit|forbid|do(?:es)? not (?:allow|permit|include)|don't (?:allow|permit)|restrict)",
 )
 _UNABLE = (
-    r"\b(?:i|we) " + _WORDS % 3 + r"(?:do not|don't|cannot|can't|am not able to|'m not able to|am unable to|lack)"
+    r"\b(?:i|we)(?:'m|'re)? "
+    + _WORDS % 3
+    + r"(?:not able to|unable to|do not|don't|cannot|can't|am not able to|'m not able to|am unable to|lack)"
     r"(?: [\w'-]+){0,3} (?:have (?:any )?(?:access|information|knowledge|details|data|the (?:ability|capability|means)|"
     r"personal (?:information|data|details))|access|browse|verif|find any|(?:the )?(?:ability|capability|means|context)|"
     r"know\b|predict|open (?:links|files)|see (?:images|the))",
@@ -76,14 +80,17 @@ _UNABLE = (
     r"specific|current|up))",
     r"\b(?:i am|i'm|we are|we're) (?:not (?:sure|aware|certain|familiar)|unaware|unfamiliar)\b",
     r"\b(?:is|are) not (?:publicly|generally|widely) (?:available|known|disclosed|accessible)",
+    r"\b(?:i|we) (?:do not|don't) (?:currently |actually )?have [\w']+(?: [\w']+){0,3} (?:number|address|information|data|"
+    r"details|name|records?)\b|\b(?:i|we) have no (?:\w+ )?(?:access|information|data|details|record|way|means|knowledge)",
+    r"\b(?:i|we) (?:can't|cannot|can not) (?:know|see|tell (?:from|you what|you who|which|what|who))\b",
     r"\b(?:is|are) (?:private|confidential|personal|sensitive)(?: and (?:confidential|private|sensitive|personal))?"
     r"(?: information)?\b",
 )
 _WRONG = (
     r"(?:illegal|unlawful|unethical|immoral|harmful|dangerous|unacceptable|inappropriate|wrong|offensive|"
     r"discriminatory|disrespectful|hurtful|reprehensible|abhorrent|hateful|racist|sexist|problematic|unsafe|"
-    r"irresponsible|prohibited|against the law|(?:a |an )?(?:very |serious |federal |heinous |criminal )*(?:crime|offen[cs]e|"
-    r"felony|act of violence|violation|form of (?:discrimination|abuse|harassment)))"
+    r"irresponsible|prohibited|against the (?:law|rules)|(?:a |an )?(?:very |serious |federal |heinous |criminal )*(?:crime|"
+    r"offen[cs]e|felony|act of violence|violation|breach|invasion|(?:form|kind|type|act) of (?:\w+)))"
 )
 _MORAL = (
     r"\b(?:is|are|was|be|'s|were|being|as) (?:also |both |highly |strictly |considered |extremely |deeply |very |"
@@ -120,6 +127,57 @@ _MORAL = (
     r"mindful)|prioriti[sz]e (?:the )?(?:safety|well))",
     r"\b(?:equal|equality|fairness|inclusiv\w+|human rights)\b.*\b(?:all|every|everyone|people|individuals)\b",
     r"\bpunishable\b|\b(?:against|breaks?|breaking) the law\b",
+)
+# Milder than morals: what nobody should do, what all are due, and a judgement of an act that is no word of law.
+_MILD = (
+    r"(?:polite|impolite|nice|fair|kind|honest|dishonest|respectful|sensitive|insensitive|rude|cruel|"
+    r"degrading|demeaning|responsible|hurtful|healthy|constructive|friendly|decent|right|wise|fine|acceptable|proper|"
+    r"(?:a )?good idea|the (?:answer|solution))"
+)
+_EVERY = (
+    r"\b(?:no ?one|nobody|no (?:\w+ ){0,2}\w+|every ?(?:one|body)|every (?:\w+ )?\w+|all (?:\w+ )?\w+|any ?(?:one|body)|"
+    r"each (?:\w+ )?\w+)"
+)
+_NORM = (
+    _EVERY
+    + r" (?:\w+ )?(?:should|must|ought|deserves?|may|(?:has|have) (?:the |a |an )?(?:\w+ )?(?:right|chance|access)|"
+    r"(?:is|are) (?:equal|superior|inferior|entitled|better|worth))",
+    r"\b(?:people|persons?|we|they|you|one|women|men|\w+ers|\w+ans) (?:should|must|ought to|need to)(?: not|n't| never)",
+    r"\b(?:we|society|people) (?:should|must|ought to|need to) (?:\w+ )?(?:all|always|treat|learn|strive|work|respect|be|"
+    r"remember|judge|avoid)",
+    r"\b(?:not|n't|never|rarely|hardly|seldom|neither) (?:\w+ ){0,3}" + _MILD + r"\b",
+    r"\b(?:is|are|was|be|seems?|seen as|considered|would be|find (?:this|that|it|your) (?:\w+ )?)(?: \w+){0,2} (?:unfair|"
+    r"unkind|dishonest|insensitive|rude|cruel|hurtful|inhumane|degrading|demeaning|disrespectful|offensive|tragic|"
+    r"irresponsible|unhealthy|prejudice|discrimination|exclusion|stereotypes?|theft|fraud|assault|abuse|trespassing|"
+    r"vandalism|murder|stealing)\b",
+    r"\b(?:it's|it is|it would be|that's) (?:\w+ )?(?:better|best|wiser|kinder|wise|right|good|important|essential|vital|"
+    r"crucial|worth\w*|necessary|imperative|advisable|helpful) (?:\w+ )?(?:to|that (?:we|you)) (?:\w+ )?(?:be (?!care|"
+    r"sure|quick|aware of)|respect|treat|approach|foster|promote|protect|avoid|talk|speak|listen|walk away|challenge|support|"
+    r"let|honou?r|accept|appreciate|communicat|resolve|handle|address|prioriti|value|recogni[sz]e|act|embrace|find (?:a |"
+    r"other |common |peaceful|legal|healthy|non)|express|celebrate|focus|seek|use (?:legal|ethical|peaceful|respectful)|"
+    r"learn from|consider (?:the (?:feelings|safety|consequences|impact|rights)|others|how))",
+    r"\b(?:feelings|dignity|well-?being|rights|freedom|safety|trust|privacy|boundaries|wishes|values|welfare|suffering) of "
+    r"(?:others|all|every|the|your|people|those|any|somebody|someone|another|each)\b",
+    r"\b(?:last|only) (?:resort|option)\b",
+    r"\b(?:equal (?:rights|treatment|opportunit\w+|chances?)|equality|human rights|dignity|stereotyp\w+|prejudices?|"
+    r"(?:over)?generali[sz]ations?|sweeping|stigma\w*|intoleran\w+|mutual respect|"
+    r"respectful(?:ly)?|kindness|tolerance|non-?violen\w+|peacefully|healing)\b",
+    r"^please (?:do not|don't|consider|respect|treat|reach|talk|think|be (?:kind|respectful|mindful|considerate)|find|keep in "
+    r"mind that|remember that)|\bplease (?:consider whether|respect|reach out|talk to)",
+    r"\b(?:i|we)(?:'d| would| must| want to| do)? (?:like to )?(?:gently |strongly |always |also )?(?:urge|caution|advise|"
+    r"encourage|discourage|disagree|ask you to|remind|stress|emphasi[sz]e|not want to|not wish to)\b",
+    r"\b(?:understandable|natural|normal) to (?:be|feel)|\bsorry (?:that|if|to hear) you|\byou(?:'re| are) (?:feeling|"
+    r"going through|not alone)",
+)
+# What is said against the request itself.
+_OBJECT = (
+    r"\b(?:the|your|this|that|such|an?|any|these|those) (?:\w+ )?(?:questions?|requests?|prompts?|phrases?|statements?|topics?|"
+    r"language|terms?|ideas?|comments?|claims?|words?)\b[^.]{0,40}\b(?:is|are|was|contains?|seems?|be|find|promotes?|implies|"
+    r"perpetuates?|suggests?)\b (?:[\w']+ ){0,5}?(?:harm\w*|offensive|(?:in|not )appropriate|unethical|illegal|problematic|"
+    r"disrespectful|insensitive|discriminatory|hurtful|derogatory|violen\w+|hate\w*|racist|sexist|unacceptable|"
+    r"not acceptable|not meaningful|not be meaningful|dangerous|wrong|stereotyp\w+|prejudice\w*)",
+    r"\b(?:find|consider) (?:this|the|your|that)(?: \w+)? (?:offensive|hurtful|disturbing|inappropriate|insensitive)",
+    r"\b(?:disagree|do not agree|don't agree|cannot agree|can't agree|object to|challenge) (?:with )?(?:the|this|that|your)\b",
 )
 _POINT = (
     r"\b(?:i|we) (?:must|have to|need to|should|would like to|'d like to|want to|feel (?:it is|it's) (?:important|necessary)"
@@ -172,7 +230,8 @@ _CAUTION = (r"\b(?:be careful|use caution|at your own risk|responsibly|safety (?
 
 
 def _compiled(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    # for lower-case text: that takes half the time of ignoring the case
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
 
 # In the order in which they are looked for: a sentence does the first that fits.
@@ -180,6 +239,8 @@ ACTS: dict[Act, re.Pattern[str]] = {
     "decline": _compiled(_DECLINE),
     "unable": _compiled(_UNABLE),
     "moral": _compiled(_MORAL),
+    "norm": _compiled(_NORM),
+    "object": _compiled(_OBJECT),
     "correct": _compiled(_CORRECT),
     "redirect": _compiled(_REDIRECT),
     "self": _compiled(_SELF),
@@ -195,6 +256,13 @@ AGREE = re.compile(
 THANKS = re.compile(
     r"^(?:thank you for|thanks for|i'm (?:glad|happy|here)|i am (?:glad|happy|here)|hello|hi\b|ah,|oh)", re.I
 )
+# What comes before an answer.
+GREETING = re.compile(
+    r"^(?:thank you|thanks|(?:i'm|i am) (?:happy|glad|pleased|here)|hello|hi\b|hey|greetings|(?:that's |"
+    r"what )?an? (?:great|good|"
+    r"interesting|excellent)|great question|i (?:can )?understand (?:that |why )?you|i appreciate|(?:i'd|i would) be (?:happy|"
+    r"glad)|sure|of course|certainly|absolutely|ah|oh)\b", re.I
+)  # fmt: skip
 TURN = re.compile(
     r"^(?:however|but|that said|that being said|nevertheless|having said that|nonetheless|with that|still)\b", re.I
 )
@@ -207,9 +275,10 @@ _SHORT = 3  # words; a fragment between two marks that is shorter is a heading o
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of an answer, the same without what it quotes, all that it does, and whether it is an item of a list."""
+    """A sentence of an answer, the same in lower case and without what it quotes, all that it does, whether in a list."""
 
     text: str
+    low: str
     said: str
     acts: frozenset[Act]
     item: bool
@@ -231,10 +300,11 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def _matches(piece: str) -> bool:
-    return bool(piece) and (bool(APOLOGY.search(piece)) or bool(ACTS["decline"].search(piece)))
+    return bool(piece) and (bool(APOLOGY.search(piece)) or bool(ACTS["decline"].search(piece.lower())))
 
 
 def _sentence(text: str, item: bool) -> Sentence:
     said = re.sub(r"\s+", " ", _QUOTED.sub(" … ", text))
-    acts: frozenset[Act] = frozenset(act for act, pattern in ACTS.items() if pattern.search(said))
-    return Sentence(text, said, acts or CONTENT, item)
+    low = said.lower()
+    acts: frozenset[Act] = frozenset(act for act, pattern in ACTS.items() if pattern.search(low))
+    return Sentence(text, text.lower(), said, acts or CONTENT, item)
