@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -26,11 +28,14 @@ from accord.data.batch import Batch, Row, collate
 from accord.errors import RecipeError
 from accord.outputs import Roles
 from accord.plan import Plan, StagePlan, plan
+from accord.plan.answering import answers
 from accord.plan.counting import Work
 from accord.plan.machines import Machine, bytes_of, named
-from accord.plan.shapes import Conditions, Shape, answers, compares, learns, looks
+from accord.plan.shapes import Conditions, Shape, compares, learns, looks
 from accord.recipe import Lora
 from accord.recipe_file import load
+from accord.sampler import Ask
+from accord.sampler.local import LocalSampler
 
 ROOT = Path(__file__).parents[1]
 PLAIN = Conditions("float32", fused=False)
@@ -159,9 +164,70 @@ def test_fused_attention_keeps_no_probabilities():
     assert blocks - fused == pytest.approx(probabilities, rel=0.1)
 
 
-def test_keys_and_values():
-    assert answers(Shape(LLAMA), 3, 49, 1, Conditions("bfloat16", fused=False)).kept == 3 * 50 * 4 * (2 * 16) * 2 * 2
-    assert answers(Shape(GPT2), 3, 49, 1, PLAIN).kept == 3 * 50 * 4 * 64 * 2 * 4  # 4 layers, 4 heads of 16
+def of_layers(config: PretrainedConfig, count: int) -> PretrainedConfig:
+    changed = copy.deepcopy(config)
+    changed.num_hidden_layers = count
+    return changed
+
+
+def asks(*lengths: int) -> list[Ask]:
+    return [Ask(prompt=[], tokens=[5 + i] * length, number=i) for i, length in enumerate(lengths)]
+
+
+def times_of_its_output(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    """Operations of oneDNN's product, which PyTorch's counter does not know."""
+    return 2 * math.prod(x) * weight[0]
+
+
+def attended(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
+    """Operations of attention on a CPU, which it does not know either."""
+    return sdpa_flop_count(query, key, value)
+
+
+@pytest.mark.parametrize(
+    ("config", "train"),
+    [(LLAMA, None), (GPT2, None), (LLAMA, Lora(r=8)), (NEOX, None)],
+    ids=["llama", "gpt2", "lora", "neox"],
+)
+def test_a_sampler_is_counted_as_it_runs(
+    config: PretrainedConfig, train: Lora | None, tokenizer: PreTrainedTokenizerFast
+):
+    """A real call with all its steps, in which every row has a slot, by PyTorch's own counter."""
+    model = Shape(config, lora=train).made().to_empty(device="cpu").requires_grad_(False)
+    model.tie_weights()
+    with torch.no_grad():
+        for weight in [*model.parameters(), *model.buffers()]:
+            weight.normal_(0, 0.02)
+    known = {
+        torch.ops.mkldnn._linear_pointwise: times_of_its_output,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attended,
+    }
+    asked = asks(*[20] * 3, *[26] * 3)
+    with FlopCounterMode(display=False, custom_mapping=known) as ran:
+        LocalSampler(model, tokenizer, set()).generate(asked, max_new_tokens=24, temperature=1.0, seed=0)
+    assert answers(Shape(config, lora=train), asked, 24, PLAIN).work.float32 == pytest.approx(
+        ran.get_total_flops(), rel=0.02
+    )
+
+
+def test_a_sampler_asks_for_fewer_operators_than_transformers():
+    """Lean, a layer has some 30 in every step; of a layer of transformers' own more than twice as many were counted."""
+    more, less = (answers(Shape(of_layers(LLAMA, n)), asks(20, 20), 100, PLAIN).work.calls for n in (4, 3))
+    assert 20 * 100 < more - less < 60 * 100
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_a_sampler_holds_keys_values_and_a_copy_of_the_weights(precision: str, size: int):
+    """Slots have room for the longest prompt and its answer, in steps of 32 tokens."""
+    linear = 4 * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 3 * 64 * 128) + 320 * 64
+    slots = 4 * 2 * 30 * (2 * 16) * 96  # layers; keys and values; rows; heads; tokens
+    held = answers(Shape(LLAMA), asks(*[20] * 29, 40), 50, Conditions(precision, fused=False)).kept
+    assert held == pytest.approx(size * (slots + linear), rel=0.03)  # beside them: what is drawn
+
+
+def test_transformers_cache_holds_as_many_tokens_as_there_are():
+    held = answers(Shape(NEOX), asks(*[20] * 30), 60, PLAIN).kept
+    assert held == pytest.approx(4 * 4 * 2 * 30 * 64 * 80, rel=0.03)
 
 
 @BOTH
@@ -198,9 +264,9 @@ def test_amounts_of_memory():
 
 def test_a_gpu_hides_the_starting_of_operators_behind_its_work():
     work = Work(float32=10.0, bfloat16=40.0, operands=3.0, moved=8.0, calls=3.0)
-    machine = Machine("m", 1.0, float32=5.0, bfloat16=20.0, bandwidth=4.0, source="", call=2.0)
+    machine = Machine("m", 1.0, float32=5.0, bfloat16=20.0, bandwidth=4.0, feeding=4.0, source="", call=2.0)
     assert machine.seconds(work) == 2 + 2 + 8 / 4  # computing; less than that, 3 x 2, is spent on starting
-    assert replace(machine, gpu=False).seconds(work) == 2 + 2 + 8 / 4 + 3 * 2
+    assert replace(machine, gpu=False).seconds(work) == 2 + 2 + 3 / 4 + 8 / 4 + 3 * 2
     assert machine.seconds(replace(work, operands=100.0)) == 25 + 8 / 4  # products wait for memory
 
 
@@ -321,6 +387,9 @@ def test_models_of_earlier_stages_have_the_shape_of_what_they_grew_from(recipe: 
         assert (of[name].weights, of[name].frozen, of[name].optimizer) == (trained, frozen, 2 * trained), name
     assert of["sft"].gradients == weights
     assert of["best"].cache > 0
+    answering = {"sft", "ppo", "best", "again", "evaluate"}
+    assert {name for name, stage in found.items() if stage.parts.get("rollout", 0) > 0} == answering
+    assert "update" not in found["evaluate"].parts
     assert all(stage.seconds > 0 and stage.fits for stage in found.values())
 
 
@@ -332,6 +401,17 @@ def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path]
     assert ppo.weights == whole + low + low + 4 * 512  # policy and critic, which has a head
     assert ppo.optimizer == 2 * (2 * low + 4 * 512)
     assert ppo.frozen == 0  # the reference and two members are views of the policy; their adapters are not counted
+
+
+def test_a_critic_on_the_trunk_has_no_weights_of_its_own(some: Callable[[str, str], Path], fresh: None):
+    only = some("reward", "dpo")
+    own, shared = (stages(planned(only, f"stage.ppo.params.critic={critic}"))["ppo"] for critic in ("policy", "trunk"))
+    whole, head = Shape(WIDE).weights, 4 * 512
+    assert (own.phase.weights, shared.phase.weights) == (2 * whole + head, whole)
+    assert (own.phase.optimizer, shared.phase.optimizer) == (2 * (2 * whole + head), 2 * whole)
+    assert own.phase.frozen == shared.phase.frozen
+    assert own.peak - shared.peak > 3 * whole  # or 4, where the peak of either has gradients
+    assert shared.parts["update"] < 0.7 * own.parts["update"]  # one trunk is read, not two
 
 
 def test_a_recipe_with_an_architecture_that_is_not_packed(

@@ -80,7 +80,15 @@ def to_json(found: Plan, price: float | None) -> dict[str, object]:
         parts = {key: round(part(of, key)) for key in PARTS}
         needs = {"peak": round(of.peak), "room": round(of.room), "fits": of.fits, "reached_in": of.phase.name}
         money = {} if price is None else {"cost": cost(of, price)}
-        return {"name": of.name, "kind": of.kind, **parts, **needs, "seconds": of.seconds, **money}
+        return {
+            "name": of.name,
+            "kind": of.kind,
+            **parts,
+            **needs,
+            "seconds": of.seconds,
+            "seconds_of": of.parts,
+            **money,
+        }
 
     return {
         "machine": asdict(found.machine),

@@ -36,12 +36,17 @@ class StagePlan:
     kind: str
     phase: Phase  # the one in which memory peaks
     room: float  # bytes that there are
-    seconds: float
+    parts: dict[str, float]  # seconds, by what they are spent on
 
     @property
     def peak(self) -> float:
         """Bytes at the peak."""
         return self.phase.total
+
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
@@ -120,7 +125,9 @@ def _needed(context: Context, reading: Reading, machine: Machine, base: float) -
     ]  # fmt: skip
     room = machine.memory / (1 if gpu else processes)
     peak = max(phases, key=lambda phase: phase.total)
-    return StagePlan(context.name, stage.kind, peak, room, reading.seconds + machine.seconds(made.work))
+    # A GPU waits for operators to be started in one part, and for what they compute in another.
+    parts = {name: machine.seconds(work) for name, work in made.work.items()}
+    return StagePlan(context.name, stage.kind, peak, room, {"data": reading.seconds, **parts})
 
 
 def _helpful(

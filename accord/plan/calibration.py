@@ -20,6 +20,7 @@ from accord.outputs import Roles
 from accord.plan.counting import Counter, Work
 from accord.plan.machines import Machine
 from accord.recipe import Optim, Shape
+from accord.sampler.weights import multiplier
 from accord.stages.pretrain import fresh_model
 
 # Of models that a machine is measured by: in the first all time goes into starting operators, in the second little.
@@ -31,7 +32,8 @@ KERNELS = 80  # shapes of matrix products, more than a process keeps compiled (a
 
 
 def here(engine: Engine) -> Machine:
-    """This machine: rates of products and of sums, what an operator costs, and the share of that which updates come to.
+    """This machine: rates of products, of sums and of the operands of a product with few rows; what an operator costs, and
+    the share of those rates that updates come to.
 
     The plan is for a machine that has nothing else to do.
     """
@@ -42,11 +44,17 @@ def here(engine: Engine) -> Machine:
     rates = [2.0 * len(x) * weight.numel() / clock.seconds(partial(torch.mm, a, b.T)) for a, b in pairs]
     a, b, c = (torch.randn(2**22, device=device) for _ in range(3))
     bandwidth = 3 * 4 * a.numel() / clock.seconds(lambda: torch.add(a, b, out=c))
+    wide, few = torch.randn(2**13, 2**11, device=device), torch.randn(4, 2**11, device=device)  # no cache holds as much
+    operations = 2.0 * len(few) * wide.numel()
+    fed = clock.seconds(partial(multiplier(wide, None), few)) - operations / rates[0]
+    feeding = min(4 * wide.numel() / max(fed, 1e-9), bandwidth)
     held = torch.cuda.get_device_properties(device).total_memory if gpu else memory()
     name = torch.cuda.get_device_name(device) if gpu else f"this machine, {os.cpu_count()} cores"
     small, large = (_update(engine, Shape(**shape), clock) for shape in (SMALL, LARGE))
     source = "measured while others kept it busy" if clock.busy else "measured"
-    made = Machine(name, held, rates[0], rates[1], bandwidth, source, gpu=gpu, call=0.0, precision=engine.precision)
+    made = Machine(
+        name, held, rates[0], rates[1], bandwidth, feeding, source, gpu=gpu, call=0.0, precision=engine.precision
+    )
     made = replace(made, call=max(small[1] - made.seconds(small[0]), 0.0) / small[0].calls)
     computing = max(large[1] - made.call * large[0].calls, 1e-9)
     return replace(made, reached=replace(made, call=0.0).seconds(large[0]) / computing)

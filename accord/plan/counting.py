@@ -7,7 +7,7 @@ So the code that will run is what is counted, not a formula beside it. Such a fa
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +23,12 @@ from transformers import PreTrainedModel
 PICKING = {"embedding", "index", "index_select", "gather"}  # read what they write, however large the table is
 # Fused attention on a CPU, which PyTorch's table of operations lacks, and how many matrix products each has.
 FUSED = {"_scaled_dot_product_flash_attention_for_cpu": 2, "_scaled_dot_product_flash_attention_for_cpu_backward": 5}
+# What operators give that PyTorch cannot run on fake tensors: a weight in oneDNN's order is as large as before; and of which
+# numbers are not 0, nobody knows: of none, so that no answer ends.
+STAND_INS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mkldnn::_reorder_linear_weight": torch.empty_like,
+    "aten::nonzero": lambda x: torch.empty(0, x.ndim, dtype=torch.int64),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class Work:
         return Work(*(value * times for value in vars(self).values()))
 
 
-def without_memory(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A model on the meta device as one of fake weights on the CPU."""
-    model.to(dtype)  # pyright: ignore[reportArgumentType]
+def without_memory(model: PreTrainedModel) -> PreTrainedModel:
+    """A model on the meta device as one of fake weights on the CPU, of float32."""
+    model.float()
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
     model.tie_weights()
@@ -72,7 +78,9 @@ class Counter(TorchDispatchMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:  # fmt: skip
         args = numbered(args) if func is torch.ops.aten.index.Tensor else args
-        out = func(*args, **(kwargs or {}))
+        first = args[0] if args else None
+        stand_in = STAND_INS.get(func.name()) if isinstance(first, FakeTensor) else None
+        out = stand_in(cast(Tensor, first)) if stand_in else func(*args, **(kwargs or {}))
         given, made = list(tensors([*args, *(kwargs or {}).values()])), list(tensors([out]))
         for tensor in made:
             self._hold(tensor)
@@ -109,6 +117,8 @@ def work_of(
     elif name in FUSED:
         query, key = given[1:3] if name.endswith("backward") else given[:2]
         operations = 2.0 * FUSED[name] * query.numel() * key.shape[-2]
+    elif name == "_linear_pointwise":  # oneDNN's product of the input and a weight, [out, in]
+        operations = 2.0 * given[0].numel() * given[1].shape[0]
     if not operations:
         return Work(moved=bytes_, calls=1)
     if made[0].dtype == torch.bfloat16:

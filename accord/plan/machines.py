@@ -20,6 +20,7 @@ class Machine:
     float32: float  # operations of matrix products
     bfloat16: float
     bandwidth: float  # bytes read and written
+    feeding: float  # bytes of operands that matrix products read and write
     source: str
     gpu: bool = True
     devices: int = 1  # GPUs
@@ -28,17 +29,20 @@ class Machine:
     precision: str = "bfloat16"  # where a recipe leaves it open
 
     def seconds(self, work: Work) -> float:
-        """How long one device takes. A GPU computes while the next operators are started, a CPU does not."""
+        """How long one device takes. A GPU computes while operands arrive and the next operators are started, a CPU does
+        one after the other: a weight that few tokens are multiplied with takes the time of reading it on top."""
         products = work.float32 / self.float32 + work.bfloat16 / self.bfloat16
-        computing = (max(products, work.operands / self.bandwidth) + work.moved / self.bandwidth) / self.reached
-        return max(computing, work.calls * self.call) if self.gpu else computing + work.calls * self.call
+        operands, moved, calls = work.operands / self.feeding, work.moved / self.bandwidth, work.calls * self.call
+        if self.gpu:
+            return max((max(products, operands) + moved) / self.reached, calls)
+        return (products + operands + moved) / self.reached + calls
 
 
 # Data sheets have peaks; large models are trained at 0.38 to 0.43 of them (Llama 3, arXiv 2407.21783, table 4).
 REACHED = 0.4
 # Products of float32 without TF32, as PyTorch has it unless told otherwise; rates without sparsity. A GB is 10^9 bytes.
 TABLE = {
-    name: Machine(title, memory * GB, float32 * TERA, bfloat16 * TERA, bandwidth * GB, source, reached=REACHED)
+    name: Machine(title, memory * GB, float32 * TERA, bfloat16 * TERA, bandwidth * GB, bandwidth * GB, source, reached=REACHED)
     for name, title, memory, float32, bfloat16, bandwidth, source in [
         ("h200", "H200 SXM", 141, 67, 989, 4800, "https://www.nvidia.com/en-us/data-center/h200/"),
         ("h100", "H100 SXM", 80, 67, 989, 3350, "https://www.nvidia.com/en-us/data-center/h100/"),
@@ -52,14 +56,16 @@ TABLE = {
 }  # fmt: skip
 # A core of a Zen 4 server: rates as measured (docs/performance.md), its part of the socket's bandwidth (460.8 GB/s for 96
 # cores), 4 GiB as clouds give it.
-CORE = Machine("a Zen 4 core", 4 * GIB, 0.1 * TERA, 0.2 * TERA, 4.8 * GB, "AMD EPYC 9004 data sheet", gpu=False)
+CORE = Machine(
+    "a Zen 4 core", 4 * GIB, 0.1 * TERA, 0.2 * TERA, 4.8 * GB, 4.8 * GB, "AMD EPYC 9004 data sheet", gpu=False
+)
 
 
 def named(name: str) -> Machine:
     """A machine of the table: `h100`, several as `h100x8`, or so many cores, `cpu16`."""
     if cores := re.fullmatch(r"cpu([1-9]\d*)", name):
         count = int(cores[1])
-        rates = {key: getattr(CORE, key) * count for key in ("memory", "float32", "bfloat16", "bandwidth")}
+        rates = {key: getattr(CORE, key) * count for key in ("memory", "float32", "bfloat16", "bandwidth", "feeding")}
         return replace(CORE, name=f"{count} Zen 4 cores", **rates)
     kind, _, count = name.partition("x")
     if kind not in TABLE or not re.fullmatch(r"([1-9]\d*)?", count) or name.endswith("x"):

@@ -1,4 +1,4 @@
-"""What a model of some shape holds and computes: where it learns, where it is asked, where it answers.
+"""What a model of some shape holds and computes: where it learns, and where it is asked.
 
 Layers but the first and the last are alike, so the model is counted with one and with two, and the rest follows.
 """
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
-from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from transformers import PretrainedConfig, PreTrainedModel
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
@@ -22,7 +20,6 @@ from accord.model import TRAINED, checkpoint_layers, skeleton
 from accord.outputs import Output, Roles, packs, token_kl
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
-from accord.sampler.draw import draw
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,6 @@ class Shape:
         """Bytes of those that learn."""
         return sum(size_of(weight) for weight in self.made().parameters() if weight.requires_grad)
 
-    def second(self, dtype: torch.dtype) -> int:
-        """Bytes of the copy of its linear layers that a sampler makes (`sampler.weights`), of an architecture that it knows."""
-        if self.config.model_type not in attention.KNOWN:
-            return 0
-        layers = [layer for layer in self.made().modules() if isinstance(layer, nn.Linear | Conv1D)]
-        return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
-
 
 def learns(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
     """A forward and a backward pass, beside gradients that earlier ones have left."""
@@ -129,7 +119,7 @@ def learns(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditi
             torch.as_tensor(total).backward()
         return Pass(counter.work, kept, counter.peak - kept)
 
-    return _at_depth(shape, ("learns", *_read(batch), *outputs, under), count)
+    return at_depth(shape, ("learns", *_read(batch), *outputs, under), count)
 
 
 def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditions) -> Pass:
@@ -141,44 +131,20 @@ def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditio
             roles(batch, outputs)
         return Pass(counter.work, working=counter.peak)
 
-    return _at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
+    return at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
 
 
 def compares(shape: Shape, reference: Shape, batch: Batch, under: Conditions) -> Pass:
     """The KL from a reference, taken to have as many layers."""
 
     def count(model: PreTrainedModel) -> Pass:
-        other = without_memory(reference.made(model.config.num_hidden_layers), torch.float32)
+        other = without_memory(reference.made(model.config.num_hidden_layers))
         counter = Counter(model, other)
         with counter, torch.no_grad(), under.entered():
             token_kl(model, other, batch)
         return Pass(counter.work, working=counter.peak)
 
-    return _at_depth(shape, ("compares", reference.key, *_read(batch), under), count)
-
-
-def answers(shape: Shape, rows: int, known: int, new: int, under: Conditions) -> Pass:
-    """`new` more tokens of each of so many rows, of which `known` are read already, and a draw from the last distribution."""
-
-    def run(model: PreTrainedModel, tokens: int, cache: DynamicCache) -> None:
-        ids, attend = torch.zeros(rows, tokens, dtype=torch.int64), torch.ones(rows, known + new, dtype=torch.int64)
-        out = model(input_ids=ids, attention_mask=attend[:, : cache.get_seq_length() + tokens], past_key_values=cache,
-                    use_cache=True, logits_to_keep=1)  # fmt: skip
-        draw(out.logits[:, -1].float(), 1.0, torch.zeros(rows, dtype=torch.float64))
-
-    def count(model: PreTrainedModel) -> Pass:
-        cache = DynamicCache(config=model.config)
-        with torch.no_grad():
-            if known:
-                run(model, known, cache)
-            counter = Counter(model)
-            with counter:
-                run(model, new, cache)
-        layers = [vars(layer) for layer in cache.layers]
-        kept = sum(size_of(x) for layer in layers for name in ("keys", "values") if (x := layer.get(name)) is not None)
-        return Pass(counter.work, kept, counter.peak - kept)
-
-    return _at_depth(shape, ("answers", rows, known, new, under), count, under.dtype)
+    return at_depth(shape, ("compares", reference.key, *_read(batch), under), count)
 
 
 def _read(batch: Batch) -> tuple[bytes, ...]:
@@ -189,14 +155,12 @@ def _read(batch: Batch) -> tuple[bytes, ...]:
 _COUNTED: dict[Hashable, Pass] = {}  # a recipe has the same model read the same batch many times
 
 
-def _at_depth(
-    shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pass], dtype: torch.dtype = torch.float32
-) -> Pass:
+def at_depth(shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pass]) -> Pass:
     """What `count` comes to for all layers, counted once for each `what`."""
     key = shape.key, what
     if key not in _COUNTED:
         # Below the first adapter nothing learns, and of the last layer not all is computed: both are in either count.
-        less, more = (count(without_memory(shape.made(layers), dtype)) for layers in (1, 2))
+        less, more = (count(without_memory(shape.made(layers))) for layers in (1, 2))
         others = shape.config.num_hidden_layers - 2
         work = more.work + (more.work + less.work * -1.0) * others
         _COUNTED[key] = Pass(work, more.kept + (more.kept - less.kept) * others, more.working)

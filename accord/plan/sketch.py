@@ -13,10 +13,11 @@ from accord.data.batch import Batch, collate, order
 from accord.data.packed import pack
 from accord.data.rows import Group, Row
 from accord.outputs import Output
+from accord.plan.answering import answers
 from accord.plan.counting import Work
-from accord.plan.shapes import Conditions, Pass, Shape, answers, compares, learns, looks
+from accord.plan.shapes import Conditions, Pass, Shape, compares, learns, looks
 from accord.recipe import Optim
-from accord.sampler.local import PREFILL, LocalSampler
+from accord.sampler import Ask
 
 SEEN = 16  # batches that stand for all of a stage
 Model = tuple[Shape, Sequence[Output]]  # and what it is asked for
@@ -53,13 +54,17 @@ class Sketch:
     processes: int
     budget: int  # tokens of a micro-batch
     phases: list[Phase] = field(default_factory=list)
-    work: Work = field(default_factory=Work)
+    work: dict[str, Work] = field(default_factory=dict)  # by what it is for
+
+    def add(self, name: str, work: Work) -> None:
+        """More work of a kind."""
+        self.work[name] = self.work.get(name, Work()) + work
 
     def learn(
         self, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float, *, later: bool = False
     ) -> None:
         """`times` updates on batches like these; `later` says that gradients are there before."""
-        passes = self._run(learns, models, batches, times)
+        passes = self._run("update", learns, models, batches, times)
         phase = replace(held, name="update", activations=passes.kept, working=passes.working)
         if not later and max(len(self._micros(models, batch)) for batch in batches) <= self.processes:
             early = passes.kept + passes.working > held.gradients  # they come while activations go
@@ -68,7 +73,8 @@ class Sketch:
 
     def look(self, name: str, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float) -> None:
         """`times` batches like these, forward passes alone."""
-        self.phases.append(replace(held, name=name, working=self._run(looks, models, batches, times).working))
+        seen = self._run(name, looks, models, batches, times)
+        self.phases.append(replace(held, name=name, working=seen.working))
 
     def compare(self, held: Phase, shape: Shape, reference: Shape, batches: Sequence[Batch], times: float) -> None:
         """The KL from a reference on `times` batches like these."""
@@ -76,7 +82,8 @@ class Sketch:
         def count(model: Shape, batch: Batch, _: Sequence[Output], under: Conditions) -> Pass:
             return compares(model, reference, batch, under)
 
-        self.phases.append(replace(held, name="KL", working=self._run(count, [(shape, ())], batches, times).working))
+        seen = self._run("KL", count, [(shape, ())], batches, times)
+        self.phases.append(replace(held, name="KL", working=seen.working))
 
     def answer(
         self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0,
@@ -87,25 +94,20 @@ class Sketch:
         `precision` is that of products where it is not the run's.
         """
         under = replace(self.under, precision=precision or self.under.precision)
-        mine = math.ceil(len(prompts) * each / self.processes)
-        rows, mean = min(LocalSampler.max_rows, mine), round(sum(prompts) / len(prompts))
-        together = max(1, min(PREFILL // mean, rows // each))
-        first = answers(shape, together, 0, mean, under)
-        step = answers(shape, rows, mean + most // 2, 1, under)
-        self.work += first.work * (mine / each / together * times) + step.work * (mine / rows * most * times)
-        self.copy(shape.weights, times)
-        kept = step.kept * (max(prompts) + most) / (mean + most // 2 + 1) + shape.second(under.dtype)
-        self.phases.append(replace(held, name="rollout", cache=kept, working=max(first.working, step.working)))
+        asks = [Ask(prompt=[], tokens=[i] * size, number=0) for i, size in enumerate(prompts) for _ in range(each)]
+        call = answers(shape, asks[:: self.processes], most, under)
+        self.add("rollout", call.work * times)
+        self.phases.append(replace(held, name="rollout", cache=call.kept, working=call.working))
 
     def optimize(self, trained: float, optim: Optim, times: float) -> None:
         """What each process does by itself in an update: norm and scale of the gradient, then weights and moments."""
-        self.work += Work(moved=trained * (3 + 3 + (4 if optim.name == "adamw" else 0))) * times
+        self.add("update", Work(moved=trained * (3 + 3 + (4 if optim.name == "adamw" else 0))) * times)
 
     def copy(self, size: float, times: float = 1.0) -> None:
         """So many bytes read from files, or written."""
-        self.work += Work(moved=3 * size) * times
+        self.add("files", Work(moved=3 * size) * times)
 
-    def _run(self, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
+    def _run(self, name: str, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
         """The largest pass, with the work of `times` batches added, which goes with their tokens."""
         packed = models[0][0].packs
         micros = [batch.select(rows) for batch in batches for rows in self._micros(models, batch)]
@@ -113,7 +115,7 @@ class Sketch:
         largest = max(range(len(micros)), key=lambda i: sizes[i])
         most = self._together(count, models, micros[largest])
         work = replace(most.work * (sum(sizes) / sizes[largest]), calls=most.work.calls * len(micros))
-        self.work += work * (times / len(batches) / self.processes)
+        self.add(name, work * (times / len(batches) / self.processes))
         return most
 
     def _micros(self, models: Sequence[Model], batch: Batch) -> list[Tensor]:

@@ -97,7 +97,8 @@ def reward(stage: Reward, models: Models, reading: Reading, made: Sketch) -> Non
         answering = models.shape(stage.normalise.policy)
         each.answer(Phase(frozen=answering.weights), answering, prompts, stage.normalise.max_new_tokens)
     made.phases += each.phases
-    made.work += each.work * (each.processes / made.processes)
+    for name, work in each.work.items():
+        made.add(name, work * (each.processes / made.processes))
 
 
 def preference(stage: Preference, models: Models, reading: Reading, made: Sketch) -> None:

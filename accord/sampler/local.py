@@ -77,12 +77,16 @@ class Decoder:
     def run(self) -> None:
         """Answer all asks."""
         while self.waiting or self.held:
-            free = self.slots.count - len(self.held)
-            while self.waiting and free >= len(self.waiting[-1]) and (not self.held or free >= self.slots.count // 16):
-                self._begin(self._next(free))
-                free = self.slots.count - len(self.held)
+            self.fill()
             if self.held:
-                self._go_on()
+                self.go_on()
+
+    def fill(self) -> None:
+        """Begin as many as there are free slots for, unless that is a few only."""
+        free = self.slots.count - len(self.held)
+        while self.waiting and free >= len(self.waiting[-1]) and (not self.held or free >= self.slots.count // 16):
+            self._begin(self._next(free))
+            free = self.slots.count - len(self.held)
 
     def _next(self, free: int) -> list[list[int]]:
         """The bunches that begin next: they have free slots, and their prompts fit into one forward pass."""
@@ -112,7 +116,7 @@ class Decoder:
         self.position[rows] = torch.tensor(lengths, device=self.of.device)
         self._take(logits.index_select(0, which), begun)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """One more token for each row."""
         count = min(computed(len(self.held)), self.slots.count)
         self.slots.grow(self.steps + max(self.behind) + 1, len(self.held))
