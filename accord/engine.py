@@ -6,14 +6,11 @@ gradient is that of the whole batch, whatever the number of processes or the tok
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import math
 import os
 import random
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +31,7 @@ from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
+from accord.machine import device_of, give_back, keep_memory, precision_of, process_count
 from accord.model import checkpoint_layers, narrow, score_head
 from accord.objectives import Objective
 from accord.outputs import Output, Outputs, Roles, packs, token_kl
@@ -98,10 +96,10 @@ class Engine:
         # with ragged rows hundreds of megabytes.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
             os.environ.setdefault(cache, "64")
-        _keep_memory()
-        device = _device(compute.device)
+        keep_memory()
+        device = device_of(compute.device)
         threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))
-        self.precision = _precision(compute.precision, device)
+        self.precision = precision_of(compute.precision, device)
         if not processes.group():  # what an earlier engine left: another precision, or processes that are gone
             AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
@@ -132,12 +130,9 @@ class Engine:
         return self.accelerator.autocast()
 
     def release(self) -> None:
-        """Give back to the machine what earlier learners held: freed memory stays with the process otherwise."""
+        """Give back to the machine what earlier learners held."""
         self.accelerator.free_memory()  # it would hold the models and optimizers of all of them
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        _of_c_library("malloc_trim", 0)
+        give_back()
 
     # ------------------------------------------------------------------------------------------------------- training
 
@@ -422,43 +417,6 @@ def _optimizer(groups: list[dict[str, object]], optim: Optim) -> torch.optim.Opt
     )
 
 
-def process_count(compute: Compute) -> int:
-    """How many processes a run starts by itself."""
-    return compute.processes if _device(compute.device) == "cpu" else 1
-
-
 def _packed(roles: Roles) -> bool:
     """Whether all of them read tokens without padding."""
     return all(packs(cast(PreTrainedModel, model)) for model in roles.children())
-
-
-def _keep_memory() -> None:
-    """Have the C library keep what is freed for what is asked for next, until `release`: a page that comes from the system
-    anew costs several passes over it, and updates ask for the same memory again and again."""
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    _of_c_library("mallopt", trim_threshold, -1)
-    _of_c_library("mallopt", mmap_threshold, 32 << 20)  # the most that it takes
-
-
-def _of_c_library(name: str, *given: int) -> None:
-    """Call a function of the C library, where it has one of that name."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):
-            ctypes.CDLL(None)[name](*given)
-
-
-def _device(name: str) -> str:
-    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "auto":
-        return found
-    if name not in {"cpu", found}:
-        raise EngineError("compute.device", f"there is no '{name}' here", f'found: {found}; use device = "auto"')
-    return name
-
-
-def _precision(name: str, device: str) -> str:
-    if name != "auto":
-        return name
-    if device == "cpu":
-        return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"  # elsewhere it is slower than float32
-    return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"

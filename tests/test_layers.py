@@ -19,7 +19,7 @@ LAYERS = [
     {"stages"},
     {"fit"},
     {"suites", "demo", "score", "compare", "feedback", "subjects"},
-    {"engine", "health", "sampler"},
+    {"engine", "machine", "health", "sampler"},
     {"objectives"},
     {"outputs"},
     {"model", "lora", "attention", "last_layer", "logits", "norm"},

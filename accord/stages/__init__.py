@@ -12,9 +12,10 @@ from typing import cast
 from accord import processes
 from accord.console import duration, say
 from accord.data.sources import fingerprint
-from accord.engine import Engine, process_count
+from accord.engine import Engine
 from accord.errors import EngineError, Interrupted, RecipeError
 from accord.functions import source_of
+from accord.machine import process_count
 from accord.recipe import AnyStage, Evaluate, Mix, Recipe, Reward, Source
 from accord.recipe_file import dump, parse, references
 from accord.run import RECORDS, Run, digest, file_digest, locked, write_text
