@@ -33,7 +33,9 @@ def distinct(texts: Sequence[str], n: int, clusters: Sequence[Hashable] | None =
     """
     counts = [Counter(ngrams(text, n)) for text in texts]
     groups = _joined(counts, clusters)
-    whole = sum(groups, Counter[tuple[str, ...]]())
+    whole: Counter[tuple[str, ...]] = Counter()
+    for group in groups:
+        whole.update(group)
     total, different = whole.total(), len(whole)
     if not total:
         return None
