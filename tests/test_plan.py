@@ -26,6 +26,7 @@ from transformers import (
 
 from accord.data.batch import Batch, Row, collate
 from accord.errors import RecipeError
+from accord.model import narrow
 from accord.outputs import Roles
 from accord.plan import Plan, StagePlan, plan
 from accord.plan.answering import answers
@@ -390,7 +391,19 @@ def test_models_of_earlier_stages_have_the_shape_of_what_they_grew_from(recipe: 
     answering = {"sft", "ppo", "best", "again", "evaluate"}
     assert {name for name, stage in found.items() if stage.parts.get("rollout", 0) > 0} == answering
     assert "update" not in found["evaluate"].parts
+    assert found["evaluate"].parts["perplexity"] > 0  # of the chosen answers
     assert all(stage.seconds > 0 and stage.fits for stage in found.values())
+
+
+def test_models_that_are_only_read_are_held_in_bfloat16(recipe: Path, fresh: None):
+    model = AutoModelForCausalLM.from_config(WIDE)
+    narrow(model, torch.bfloat16)
+    low, head = sum(x.nbytes for x in model.parameters()), 2 * 512
+    found = stages(planned(recipe, "compute.precision=bfloat16"))
+    whole = Shape(WIDE).weights
+    assert low < 0.6 * whole
+    assert found["ppo"].phase.frozen == low + 2 * (low + head)  # the reference, two members
+    assert found["evaluate"].phase.frozen == 3 * whole + 2 * (low + head)
 
 
 def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path], fresh: None):

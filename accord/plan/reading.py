@@ -26,6 +26,7 @@ from accord.plan.calibration import resident
 from accord.recipe import AnyStage, Evaluate, Policy, Preference, Pretrain, Reward, Select, Sft
 from accord.run import RECORDS, write_text
 from accord.stages import policy, preference, reward, sft, with_files
+from accord.stages.evaluate_numbers import reference_answer
 from accord.stages.fit import Context, read_prompts
 from accord.stages.pretrain import fresh_model, train_tokenizer
 from accord.stages.select import choose
@@ -34,7 +35,8 @@ from accord.subjects.reading import read_suite
 
 @dataclass(frozen=True)
 class Reading:
-    """What one stage reads: rows to learn from, held out and mixed in; prompts to answer, and those held out."""
+    """What one stage reads: rows to learn from (of an evaluation: to find the perplexity of), held out and mixed in; prompts to
+    answer, and those held out."""
 
     rows: Sequence[Group] = ()
     held: Sequence[Group] = ()
@@ -88,7 +90,8 @@ def _read(context: Context, stage: AnyStage) -> Reading:
         case Select():
             found = Reading(asked=read_prompts(context, stage, tokenizer, path)[0])
         case Evaluate():
-            found = Reading(asked=_asked(context, stage, tokenizer, path))
+            asked = _asked(context, stage, tokenizer, path)
+            found = Reading(_told(asked, tokenizer), asked=asked)
     leave(context.folder.model, tokenizer, load_config(path, context.where))
     if isinstance(stage, Select):
         records = [choose(asked, _answers(asked, tokenizer, stage), stage) for asked in found.asked]
@@ -106,6 +109,13 @@ def _asked(context: Context, stage: Evaluate, tokenizer: PreTrainedTokenizerBase
             records = read_suite(stage, name, source, f"{context.where}.suites.{name}")
             found += prepare.prompts(prepare.Loaded(records), tokenizer, room=2**30, where=context.where)
     return found
+
+
+def _told(asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase) -> list[Group]:
+    """The answers that records bring, on which perplexity is measured."""
+    told = [one for one in asked if reference_answer(one.record)]
+    answers = [reference_answer(one.record) for one in told]
+    return [[row] for row in prepare.answered(tokenizer, [one.prompt for one in told], answers)]
 
 
 def start_of(context: Context, stage: AnyStage) -> str:

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
-from accord.model import TRAINED, checkpoint_layers, skeleton
+from accord.model import TRAINED, checkpoint_layers, narrow, skeleton
 from accord.outputs import Output, Roles, packs, token_kl
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
@@ -95,6 +95,13 @@ class Shape:
     def weights(self) -> int:
         """Bytes of all weights."""
         return sum(map(size_of, self.made().parameters()))
+
+    def inner(self, under: Conditions) -> int:
+        """Bytes of all weights of a model that is only read, as `Engine.place` keeps an inner one."""
+        model = self.made()
+        if under.dtype == torch.bfloat16 and packs(model):
+            narrow(model, under.dtype)
+        return sum(map(size_of, model.parameters()))
 
     @cached_property
     def trained(self) -> int:

@@ -117,7 +117,9 @@ def preference(stage: Preference, models: Models, reading: Reading, made: Sketch
         reference, batches = models.shape(stage.reference), some(reading.rows, optim.batch_size, seed=seed)
         times = min(steps, len(rows) / optim.batch_size) + len(held) / optim.batch_size
         made.copy(reference.weights)
-        made.look("reference", replace(holds, frozen=reference.weights), [(reference, ["logp"])], batches, times)
+        made.look(
+            "reference", replace(holds, frozen=reference.inner(made.under)), [(reference, ["logp"])], batches, times
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------- answering
@@ -134,7 +136,7 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
         learners.append((models.shape(critic, scorer=True, train=stage.lora), ["score"]))
     scorers, judges = models.scorers(stage.rewards), models.scorers(stage.eval_rewards)
     beside = [(stage.reference or stage.model, reference), *scorers, *judges]
-    frozen = sum(0.0 if models.shares(stage, name) else other.weights for name, other in beside)
+    frozen = sum(0.0 if models.shares(stage, name) else other.inner(made.under) for name, other in beside)
     holds = holding([model for model, _ in learners], optim, frozen=frozen, processes=made.processes)
     if critic and models.shares(stage, critic):
         holds = replace(holds, weights=shape.weights + learners[1][0].trained)
@@ -186,7 +188,7 @@ def judged(
 def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> None:
     """So many answers to every prompt, a few prompts at a time, each judged."""
     shape, scorers, most = models.shape(stage.model), models.scorers(stage.rewards), stage.sampling.max_new_tokens
-    holds = Phase(frozen=shape.weights + sum(scorer.weights for _, scorer in scorers))
+    holds = Phase(frozen=shape.weights + sum(scorer.inner(made.under) for _, scorer in scorers))
     asked, times = reading.asked[:CHUNK], len(reading.asked) / CHUNK
     made.answer(holds, shape, tokens_of(asked), most, each=stage.n, times=times)
     for _, scorer in scorers:
@@ -194,7 +196,8 @@ def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> Non
 
 
 def evaluate(stage: Evaluate, models: Models, reading: Reading, made: Sketch) -> None:
-    """Every model answers every suite sampled and greedily, is judged, and its KL from the baseline measured."""
+    """Every model reads the answers that are known, answers every suite sampled and greedily, is judged, and its KL from the
+    baseline measured."""
     if not stage.start:
         made.phases.append(Phase())
         return
@@ -202,10 +205,12 @@ def evaluate(stage: Evaluate, models: Models, reading: Reading, made: Sketch) ->
     first = next(name for name, model in stage.local.items() if model == stage.start)
     others = {name: models.shape(reference) for name, reference in stage.local.items() if name != first}
     two = sorted(shape.weights for shape in others.values())[-2:]  # one, and the one before it until that is there
-    holds = Phase(frozen=base.weights + sum(two) + sum(scorer.weights for _, scorer in scorers))
+    holds = Phase(frozen=base.weights + sum(two) + sum(scorer.inner(made.under) for _, scorer in scorers))
     for shape in [base, *others.values()]:
         made.copy(shape.weights)
         reference = None if shape is base else base
+        if reading.rows:
+            made.look("perplexity", holds, [(shape, ["logp"])], [bare(reading.rows)], 1.0)
         judged(made, holds, shape, reading.asked, most, scorers, reference, 2.0 if stage.decode == "both" else 1.0)
     for curve in stage.curves.values():
         trained = models.context.run.recipe.stage[curve[1:]]

@@ -94,7 +94,7 @@ class PpoParams(Clipped):
     """Range around the old value in which the new one is trusted; 0 switches value clipping off."""
     critic: str = "reward"
     """What the critic starts from: `reward` (the first reward model), `policy` (a copy, new head), `trunk` (a head on the
-    policy itself, whose weights then learn values too), or a model."""
+    policy itself, whose weights then learn values too: half the memory, and a worse policy where values matter), or a model."""
     critic_lr: float | None = Field(default=None, gt=0)
     """Learning rate of the critic; unset means the policy's."""
     critic_warmup: int = Field(default=0, ge=0)
