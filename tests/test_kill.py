@@ -10,7 +10,7 @@ from pathlib import Path
 from test_run import CONTEXT, content, ended, start
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
-KILLS = 20
+KILLS = 10
 FEW = {
     "sft": 'data={ source = "accord:demo/chats", limit = 48 } save=2 optim.batch_size=4',
     "reward": 'data={ source = "accord:demo/rankings", limit = 16 } '
