@@ -26,7 +26,7 @@ from accord.plan.calibration import resident
 from accord.recipe import AnyStage, Evaluate, Policy, Preference, Pretrain, Reward, Select, Sft
 from accord.run import RECORDS, write_text
 from accord.stages import policy, preference, reward, sft, with_files
-from accord.stages.evaluate_numbers import reference_answer
+from accord.stages.evaluate_numbers import answer_rows, reference_answer
 from accord.stages.fit import Context, read_prompts
 from accord.stages.pretrain import fresh_model, train_tokenizer
 from accord.stages.select import choose
@@ -113,9 +113,8 @@ def _asked(context: Context, stage: Evaluate, tokenizer: PreTrainedTokenizerBase
 
 def _told(asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase) -> list[Group]:
     """The answers that records bring, on which perplexity is measured."""
-    told = [one for one in asked if reference_answer(one.record)]
-    answers = [reference_answer(one.record) for one in told]
-    return [[row] for row in prepare.answered(tokenizer, [one.prompt for one in told], answers)]
+    records = [one.record for one in asked if reference_answer(one.record)]
+    return [[row] for row in answer_rows(tokenizer, records)]
 
 
 def start_of(context: Context, stage: AnyStage) -> str:

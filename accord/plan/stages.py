@@ -206,11 +206,12 @@ def evaluate(stage: Evaluate, models: Models, reading: Reading, made: Sketch) ->
     others = {name: models.shape(reference) for name, reference in stage.local.items() if name != first}
     two = sorted(shape.weights for shape in others.values())[-2:]  # one, and the one before it until that is there
     holds = Phase(frozen=base.weights + sum(two) + sum(scorer.inner(made.under) for _, scorer in scorers))
+    told = [bare(reading.rows)] if reading.rows else []
     for shape in [base, *others.values()]:
         made.copy(shape.weights)
         reference = None if shape is base else base
-        if reading.rows:
-            made.look("perplexity", holds, [(shape, ["logp"])], [bare(reading.rows)], 1.0)
+        if told:
+            made.look("perplexity", holds, [(shape, ["logp"])], told, 1.0)
         judged(made, holds, shape, reading.asked, most, scorers, reference, 2.0 if stage.decode == "both" else 1.0)
     for curve in stage.curves.values():
         trained = models.context.run.recipe.stage[curve[1:]]

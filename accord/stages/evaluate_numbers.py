@@ -6,8 +6,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from transformers import PreTrainedTokenizerBase
+
 from accord.compare.pairs import outcomes
 from accord.data import prepare
+from accord.data.batch import Row
 from accord.data.records import Example, Pair, Record, Text, bucket, conversation
 from accord.estimate import Estimate, mean, paired, prompts_needed, ratio
 from accord.score import Score
@@ -111,11 +114,16 @@ class Nats:
 
 def answer_nats(subject: Local, numbered: Sequence[tuple[int, Record]]) -> dict[int, Nats]:
     """Of the answer that each record brings, by its number; those that do not fit into the context are left out."""
-    prompts = [conversation(record) for _, record in numbered]
-    rows = prepare.answered(subject.tokenizer, prompts, [reference_answer(record) for _, record in numbered])
+    rows = answer_rows(subject.tokenizer, [record for _, record in numbered])
     kept = [i for i, row in enumerate(rows) if len(row) <= subject.longest]
     logps = subject.logps([[rows[i]] for i in kept]) if kept else []
     return {numbered[i][0]: Nats(-logp, sum(rows[i].train[1:])) for i, logp in zip(kept, logps, strict=True)}
+
+
+def answer_rows(tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]) -> list[Row]:
+    """What each record asks, with the answer that it brings."""
+    prompts = [conversation(record) for record in records]
+    return prepare.answered(tokenizer, prompts, [reference_answer(record) for record in records])
 
 
 def known_nats(subject: Local, records: Sequence[Record]) -> dict[int, Nats]:
