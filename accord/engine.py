@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -102,12 +103,14 @@ class Engine:
         self.precision = precision_of(compute.precision, device)
         if not processes.group():  # what an earlier engine left: another precision, or processes that are gone
             AcceleratorState._reset_state(reset_partial_state=True)
-        self.accelerator = Accelerator(
-            cpu=device == "cpu",
-            mixed_precision="bf16" if self.precision == "bfloat16" else "no",
-            # One process may work alone for hours (processes.apart) while the others wait.
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
-        )
+        with warnings.catch_warnings():  # of the threads that it sets
+            warnings.filterwarnings("ignore", "OMP_NUM_THREADS", UserWarning)
+            self.accelerator = Accelerator(
+                cpu=device == "cpu",
+                mixed_precision="bf16" if self.precision == "bfloat16" else "no",
+                # One process may work alone for hours (processes.apart) while the others wait.
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
+            )
         torch.set_num_threads(threads)  # after accelerate, which has a mind of its own
 
     @property

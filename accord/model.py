@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import cast
@@ -254,6 +255,16 @@ def narrow(model: PreTrainedModel, precision: torch.dtype) -> None:
     for part in model.modules():
         if isinstance(part, nn.Linear | Conv1D) and id(part.weight) not in kept:
             part.weight.data = part.weight.data.to(precision)
+
+
+def learn_last(model: PreTrainedModel, count: int) -> None:
+    """Let only the last `count` layers learn, with what stands above them; all of a model that has no more."""
+    layers = next(part for part in model.base_model.modules() if isinstance(part, nn.ModuleList))
+    if count >= len(layers):
+        return
+    first = next(layers[-count].parameters())
+    for weight in takewhile(lambda weight: weight is not first, model.parameters()):  # in the order of the forward pass
+        weight.requires_grad_(False)
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:

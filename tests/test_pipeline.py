@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import accord.stages.fit
@@ -48,7 +49,8 @@ def table(base: Path) -> Table:
             "ppo": {"kind": "policy", "model": "@sft", "data": {"source": "accord:demo/prompts", "limit": 16},
                     "eval_data": HELD, "eval": 1, "checkpoints": True,
                     "rewards": {"@reward": {"combine": "min"}}, "eval_rewards": {"@chooser": 1},
-                    "params": {"kl_target": 0.5, "kl_horizon": 100, "kl_budget": 5, "critic_warmup": 1},
+                    "params": {"kl_target": 0.5, "kl_horizon": 100, "kl_budget": 5, "critic_warmup": 1,
+                               "critic_layers": 1},
                     "rollout": {"batch_size": 8, "group_size": 2, "max_new_tokens": 12},
                     "mix": {"data": [pairs, {"source": "accord:demo/text", "limit": 2}], "coef": 0.1, "batch_size": 3},
                     "optim": {**few, "lr": 1e-2}},
@@ -161,6 +163,13 @@ def test_policy_metrics_are_complete(made: Run) -> None:
     assert metrics(made, "ppo", "kl/mean")[:2] == pytest.approx(
         [0, 0], abs=1e-4
     )  # the policy rests while the critic warms up
+
+
+def test_a_critic_learns_in_its_upper_layers_alone(made: Run) -> None:
+    """Of two layers the second, with the norm and the head above it."""
+    start, critic = (load_file(made.path / folder / "model.safetensors") for folder in ("reward/model", "ppo/critic"))
+    changed = {name for name, weight in critic.items() if not torch.equal(weight, start[name])}
+    assert changed == {name for name in start if name.startswith(("model.layers.1.", "model.norm", "score"))}
 
 
 def test_beta_follows_its_target(made: Run) -> None:

@@ -7,7 +7,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def rows(count: int, length: int) -> Batch:
     return collate([[Row([5 + i] * length, [False] * half + [True] * (length - half))] for i in range(count)], 0)
 
 
+@contextmanager
+def saving(weights: set[int]) -> Iterator[dict[int, int]]:
+    """The bytes of every storage that autograd saves, but for those of weights, by where it is."""
+    saved: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        yield saved
+
+
 # ---------------------------------------------------------------------------------------------------- bytes, operations
 
 
@@ -102,6 +118,25 @@ def test_an_lm_head_reads_train_tokens_alone_and_again_backwards(config: Pretrai
     assert policy - trunk == 4 * 2 * 40 * 64 * 320 + one - 3 * 2 * 40 * behind
 
 
+@pytest.mark.parametrize("learning", [1, 2, 3])
+@BOTH
+def test_below_the_layers_that_learn_nothing_runs_backwards(config: PretrainedConfig, learning: int):
+    """Operations, and what the forward pass keeps, of a real model of four layers."""
+    batch, shape = rows(2, 40), Shape(config, scorer=True, learning=learning)
+    model = shape.made().to_empty(device="cpu")
+    weights = {weight.untyped_storage().data_ptr() for weight in [*model.parameters(), *model.buffers()]}
+    with FlopCounterMode(display=False) as counted, saving(weights) as saved, PLAIN.entered():
+        scores = Roles(scorer=model)(batch, ["score"])["score"]
+        scores.sum().backward()
+    found = learns(shape, batch, ["score"], PLAIN)
+    assert found.work.float32 == counted.get_total_flops()
+    assert found.kept == pytest.approx(sum(saved.values()), rel=0.05)
+    every = replace(shape, learning=None)
+    layer = every.weights - Shape(of_layers(config, 3), scorer=True).weights
+    assert shape.trained == pytest.approx(layer * learning, rel=0.02)  # and a norm, and the head
+    assert looks(shape, batch, ["score"], PLAIN) == looks(every, batch, ["score"], PLAIN)
+
+
 def test_other_architectures_read_padding_too():
     batch = collate([[Row([5] * n, [False] * 8 + [True] * (n - 8))] for n in (16, 40)], 0)
     plain = AutoModel.from_config(NEOX, attn_implementation="eager").eval()
@@ -141,15 +176,7 @@ def test_what_a_forward_pass_keeps_is_what_autograd_saves(config: PretrainedConf
         for weight in [*model.parameters(), *model.buffers()]:
             weight.normal_()
     weights = {weight.untyped_storage().data_ptr() for weight in [*model.parameters(), *model.buffers()]}
-    saved: dict[int, int] = {}
-
-    def keep(x: torch.Tensor) -> torch.Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+    with saving(weights) as saved:
         out = Roles(policy=model)(batch, ["logp"])
     assert learns(Shape(config, lora=train), batch, ["logp"], PLAIN).kept == pytest.approx(
         sum(saved.values()), rel=0.03
@@ -414,6 +441,16 @@ def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path]
     assert ppo.weights == whole + low + low + 4 * 512  # policy and critic, which has a head
     assert ppo.optimizer == 2 * (2 * low + 4 * 512)
     assert ppo.frozen == 0  # the reference and two members are views of the policy; their adapters are not counted
+
+
+def test_of_a_critic_that_learns_in_part_less_is_held(some: Callable[[str, str], Path], fresh: None):
+    only = some("reward", "dpo")
+    own, part = (stages(planned(only, *more))["ppo"] for more in ([], ["stage.ppo.params.critic_layers=1"]))
+    still = 3 * (Shape(WIDE).weights - Shape(of_layers(WIDE, 3)).weights) + 4 * 320 * 512  # layers, embeddings
+    assert part.phase.weights == own.phase.weights
+    assert part.phase.optimizer == own.phase.optimizer - 2 * still
+    assert own.peak - part.peak > 3 * still
+    assert part.parts["update"] < 0.9 * own.parts["update"]
 
 
 def test_a_critic_on_the_trunk_has_no_weights_of_its_own(some: Callable[[str, str], Path], fresh: None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,17 @@ import pytest
 import torch
 from conftest import scorer, tiny_llama
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from accord.engine import Engine
 from accord.errors import RecipeError
+from accord.model import learn_last
 from accord.objectives.kl import estimate, multiplied, scheduled
 from accord.objectives.policy import OBJECTIVES
 from accord.outputs import Roles
@@ -123,6 +131,15 @@ def test_without_a_critic_there_is_none(made: Run) -> None:
     assert not numbers(made, "rloo", "value/explained_variance")
 
 
+def test_a_built_in_reward_is_no_model_for_the_critic_to_start_from(base: Path, tmp_path: Path) -> None:
+    asked = {"prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    (tmp_path / "asked.jsonl").write_text(json.dumps(asked))
+    stage = {"kind": "policy", "model": str(base), "data": str(tmp_path / "asked.jsonl"), "rewards": {"accord:instructions": 1},
+             "rollout": {"batch_size": 1, "max_new_tokens": 4}, "optim": {"steps": 1}}  # fmt: skip
+    run = run_recipe(parse(cast(Table, {"name": "it", "stage": {"it": stage}})), tmp_path / "run")
+    assert len(numbers(run, "it", "value/loss")) == 1
+
+
 def test_a_critic_on_the_policys_trunk_is_a_model_of_its_own_on_disk(made: Run) -> None:
     critic = AutoModelForSequenceClassification.from_pretrained(made.stage("oai2019").path / "critic")
     policy = AutoModelForCausalLM.from_pretrained(made.stage("oai2019").model)
@@ -199,6 +216,12 @@ def test_presets_fill_what_is_not_given(made: Run) -> None:
         ({"objective": "reinforce", "params": {"clip": 0.1}}, "params.clip: unknown key 'clip'"),
         ({"lora": {}, "params": {"critic": "trunk"}}, "the critic shares the frozen weights anyway"),
         (
+            {"lora": {}, "params": {"critic_layers": 2}},
+            "learns is an adapter's weights here: leave params.critic_layers",
+        ),
+        ({"params": {"critic": "trunk", "critic_layers": 2}}, "learns is the policy's weights here"),
+        ({"params": {"critic_layers": 0}}, "params.critic_layers"),
+        (
             {"params": {"preset": "openai"}},
             "params.preset: input should be 'accord', 'oai2019', 'instructgpt' or 'nplus'",
         ),
@@ -209,6 +232,24 @@ def test_mistakes(own: Table, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse(cast(Table, {"name": "x", "stage": {"it": stage}}))
     assert said in str(caught.value)
+
+
+SIZES = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox"])
+def test_what_stands_above_the_lower_layers_learns(kind: str) -> None:
+    config = cast(PretrainedConfig, AutoConfig.for_model(kind, **SIZES, pad_token_id=0, num_labels=1))
+    for count in (1, 2, 3, 4):
+        model = AutoModelForSequenceClassification.from_config(config)
+        learn_last(model, count)
+        learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
+        assert len({name for name in learning if "embed" in name or "wte" in name or "wpe" in name}) == (
+            0 if count < 3 else 2 if kind == "gpt2" else 1
+        )
+        assert len({".".join(name.split(".")[:3]) for name in learning if re.search(r"\.\d\.", name)}) == min(count, 3)
+        assert any("score" in name for name in learning)
+        assert any("norm" in name or "ln_f" in name for name in learning if not re.search(r"\.\d\.", name))
 
 
 def test_scores_are_normalised_then_clipped_then_charged() -> None:

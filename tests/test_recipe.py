@@ -454,7 +454,8 @@ def test_the_other_options():
 
 
 PARAMS_OF = {
-    "ppo": f"{POLICY} clip critic critic_lr critic_warmup gamma lam score_at value_clip value_coef whiten_rewards",
+    "ppo": f"{POLICY} clip critic critic_layers critic_lr critic_warmup gamma lam score_at value_clip value_coef "
+    "whiten_rewards",
     "rloo": f"{POLICY} clip",
     "grpo": f"{POLICY} clip length std",
     "reinforce": POLICY,

@@ -24,11 +24,14 @@ class Models:
 
     context: Context
 
-    def shape(self, reference: str | None, *, scorer: bool = False, train: Lora | None = None) -> Shape:
+    def shape(
+        self, reference: str | None, *, scorer: bool = False, train: Lora | None = None, learning: int | None = None
+    ) -> Shape:
         """That of a model, without a name of the one that the stage starts from."""
         stage = self.context.run.recipe.stage[self.context.name]
         path = self.context.path(reference) if reference else start_of(self.context, stage)
-        return Shape(config_of(path, self.context.where), scorer, train)
+        config = config_of(path, self.context.where)
+        return Shape(config, scorer, train, learning if learning and learning < config.num_hidden_layers else None)
 
     def trunk(self, reference: str) -> str:
         """The weights that a model's adapter stands on; the model itself where it has none."""

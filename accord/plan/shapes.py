@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from accord import attention, lora, norm
 from accord.data.batch import Batch
-from accord.model import TRAINED, checkpoint_layers, narrow, skeleton
+from accord.model import TRAINED, checkpoint_layers, learn_last, narrow, skeleton
 from accord.outputs import Output, Roles, packs, token_kl
 from accord.plan.counting import Counter, Work, size_of, without_memory
 from accord.recipe import Lora
@@ -59,14 +59,16 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Shape:
-    """A language model, or with `scorer` one with a scalar head; all its weights learn, or with `lora` an adapter's."""
+    """A language model, or with `scorer` one with a scalar head; all its weights learn, with `lora` an adapter's, with
+    `learning` those of so many of its last layers."""
 
     config: PretrainedConfig
     scorer: bool = False
     lora: Lora | None = None
+    learning: int | None = None
 
-    def made(self, layers: int | None = None) -> PreTrainedModel:
-        """The model, with so many layers in place of its own, on the meta device."""
+    def made(self, layers: int | None = None, learning: int | None = None) -> PreTrainedModel:
+        """The model, with so many layers in place of its own, of which so many learn, on the meta device."""
         config = copy.deepcopy(self.config)
         if self.scorer:
             config.num_labels = 1
@@ -79,12 +81,14 @@ class Shape:
             lora.attach(model, TRAINED, lora.new(model, self.lora), dropout=self.lora.dropout)
             for weight in lora.own_parameters(lora.bind(model, TRAINED)):
                 weight.requires_grad_(True)
+        if self.learning:
+            learn_last(model, learning or self.learning)
         return model
 
     @cached_property
     def key(self) -> Hashable:
         """What tells it from other shapes, but for the folder that it is read from."""
-        return self.config.to_json_string(), self.scorer, self.lora and self.lora.model_dump_json()
+        return self.config.to_json_string(), self.scorer, self.lora and self.lora.model_dump_json(), self.learning
 
     @cached_property
     def packs(self) -> bool:
@@ -138,7 +142,7 @@ def looks(shape: Shape, batch: Batch, outputs: Sequence[Output], under: Conditio
             roles(batch, outputs)
         return Pass(counter.work, working=counter.peak)
 
-    return at_depth(shape, ("looks", *_read(batch), *outputs, under), count)
+    return at_depth(replace(shape, learning=None), ("looks", *_read(batch), *outputs, under), count)
 
 
 def compares(shape: Shape, reference: Shape, batch: Batch, under: Conditions) -> Pass:
@@ -164,11 +168,22 @@ _COUNTED: dict[Hashable, Pass] = {}  # a recipe has the same model read the same
 
 def at_depth(shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pass]) -> Pass:
     """What `count` comes to for all layers, counted once for each `what`."""
-    key = shape.key, what
+
+    def counted(layers: int, learning: int | None = None) -> Pass:
+        return count(without_memory(shape.made(layers, learning)))
+
+    key, every, learning = (shape.key, what), shape.config.num_hidden_layers, shape.learning
     if key not in _COUNTED:
-        # Below the first adapter nothing learns, and of the last layer not all is computed: both are in either count.
-        less, more = (count(without_memory(shape.made(layers))) for layers in (1, 2))
-        others = shape.config.num_hidden_layers - 2
-        work = more.work + (more.work + less.work * -1.0) * others
-        _COUNTED[key] = Pass(work, more.kept + (more.kept - less.kept) * others, more.working)
+        # Below the first weight that learns nothing does, and of the last layer not all is computed: both are in each count.
+        if learning is None:
+            least = counted(1)
+            further = [(counted(2), every - 1)]
+        else:
+            least = counted(2, 1)
+            further = [(counted(3, 1), every - learning - 1), (counted(3, 2), learning - 1)]
+        found = replace(least, working=further[-1][0].working)
+        for more, times in further:
+            work = found.work + (more.work + least.work * -1.0) * times
+            found = replace(found, work=work, kept=found.kept + (more.kept - least.kept) * times)
+        _COUNTED[key] = found
     return _COUNTED[key]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import cast
 
 from accord.data.batch import Batch, minibatches, step_count
 from accord.data.chat import answer_start
@@ -133,7 +134,8 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     learners: list[Model] = [(shape, [name for name in outputs if name != "value"])]
     critic = critic_of(stage)
     if critic:
-        learners.append((models.shape(critic, scorer=True, train=stage.lora), ["score"]))
+        learning = cast(PpoParams, params).critic_layers
+        learners.append((models.shape(critic, scorer=True, train=stage.lora, learning=learning), ["score"]))
     scorers, judges = models.scorers(stage.rewards), models.scorers(stage.eval_rewards)
     beside = [(stage.reference or stage.model, reference), *scorers, *judges]
     frozen = sum(0.0 if models.shares(stage, name) else other.inner(made.under) for name, other in beside)

@@ -111,9 +111,16 @@ class Policy(Trained):
             raise ValueError(
                 f"objective '{self.objective}' compares answers to one prompt: rollout.group_size must be at least 2"
             )
-        if self.lora and isinstance(self.params, PpoParams) and self.params.critic == "trunk":
-            raise ValueError('with lora the critic shares the frozen weights anyway: params.critic = "policy"')
+        if isinstance(self.params, PpoParams):
+            self._critic(self.params)
         return self
+
+    def _critic(self, params: PpoParams) -> None:
+        if self.lora and params.critic == "trunk":
+            raise ValueError('with lora the critic shares the frozen weights anyway: params.critic = "policy"')
+        if params.critic_layers and (self.lora or params.critic == "trunk"):
+            whose = "the policy's" if params.critic == "trunk" else "an adapter's"
+            raise ValueError(f"what the critic learns is {whose} weights here: leave params.critic_layers out")
 
     @field_validator("lora")
     @classmethod

@@ -95,6 +95,9 @@ class PpoParams(Clipped):
     critic: str = "reward"
     """What the critic starts from: `reward` (the first reward model), `policy` (a copy, new head), `trunk` (a head on the
     policy itself, whose weights then learn values too: half the memory, and a worse policy where values matter), or a model."""
+    critic_layers: Positive | None = None
+    """How many of the critic's last layers learn, for less memory and a faster update; unset, all. Half of them may do where
+    the critic starts from the reward model and that alone rewards."""
     critic_lr: float | None = Field(default=None, gt=0)
     """Learning rate of the critic; unset means the policy's."""
     critic_warmup: int = Field(default=0, ge=0)

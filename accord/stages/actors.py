@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from accord import lora
 from accord.data.tokenizer import load_tokenizer, stop_ids
 from accord.engine import Learner
-from accord.model import load_config, load_policy, policy_beside, scorer_beside
+from accord.functions import is_reference
+from accord.model import learn_last, load_config, load_policy, policy_beside, scorer_beside
 from accord.outputs import Roles
 from accord.recipe import Policy, PpoParams, Rewards
 from accord.sampler.local import LocalSampler
@@ -67,13 +68,15 @@ def load_critic(
     where = f"{context.where}.params.critic"
     if params.critic == "trunk":
         return lora.scorer_on(policy, load_config(context.path(stage.model), where), tokenizer)
-    models = [context.path(name) for name in stage.rewards if ".py:" not in name]
+    models = [context.path(name) for name in stage.rewards if not is_reference(name)]
     path = context.path(stage.model if params.critic in {"reward", "policy"} else params.critic)
     if params.critic == "reward" and models:
         same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
         path = models[0] if same else path
     critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
     as_critic(critic)
+    if params.critic_layers:
+        learn_last(critic, params.critic_layers)
     return critic
 
 
