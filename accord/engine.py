@@ -12,7 +12,7 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,8 +34,8 @@ from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
 from accord.machine import device_of, give_back, keep_memory, precision_of, process_count
 from accord.model import checkpoint_layers, narrow, score_head
-from accord.objectives import Objective
-from accord.outputs import Output, Outputs, Roles, packs, token_kl
+from accord.objectives import Objective, keywords
+from accord.outputs import OF_SCORER, Output, Outputs, Roles, packs, token_kl
 from accord.recipe import Compute, Decoding, Optim
 from accord.run import write_folder
 from accord.sampler import PLAIN, Ask, Rollout, Sampler
@@ -76,6 +76,17 @@ class Part:
     params: dict[str, object] = field(default_factory=dict)
     weight: float = 1.0
     name: str = ""
+    of_more: bool = False  # one of the parts of an objective
+
+    def parted(self) -> list[Part]:
+        """The parts of its objective, each with the outputs of its model and the parameters that it takes."""
+        found: list[Part] = []
+        for part in self.objective.parts:
+            of_scorer = OF_SCORER.issuperset(part.outputs)
+            outputs = [name for name in self.objective.outputs if (name in OF_SCORER) == of_scorer]
+            params = {name: value for name, value in self.params.items() if name in keywords(part)}
+            found.append(replace(self, objective=replace(part, outputs=outputs), params=params, of_more=True))
+        return found
 
 
 @dataclass
@@ -173,10 +184,12 @@ class Engine:
         `mix` adds the gradient of another batch under another objective. Raises NotFinite, before the step is taken,
         where loss or gradient are not finite.
         """
-        # The batch goes last: data-parallel wrappers exchange gradients in the last pass, which must touch every weight.
-        parts = [*([mix] if mix else []), Part(batch, objective, params)]
+        whole = Part(batch, objective, params)
+        # The batch goes last, and in one pass where there is more than one process: data-parallel wrappers exchange gradients
+        # in the last pass, which must touch every weight.
+        apart = objective.parts and processes.count() == 1 and not learner.roles.shared()
+        parts = [*([mix] if mix else []), *(whole.parted() if apart else [whole])]
         totals: dict[str, Tensor] = {}
-        learner.optimizer.zero_grad(set_to_none=True)
         for part in parts:
             with enough_memory("optim.micro_tokens", learner.micro_tokens):
                 self._backward(learner, part, totals, exchange=part is parts[-1])
@@ -189,6 +202,7 @@ class Engine:
         skipped = learner.spikes.skips(numbers["loss"], norm)
         if not skipped:
             learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)  # whatever comes before the next update has their memory
         return {**numbers, "grad_norm": norm, **({"skipped": float(skipped)} if learner.spikes.limit else {})}
 
     def _backward(self, learner: Learner, part: Part, totals: dict[str, Tensor], *, exchange: bool) -> None:
@@ -210,7 +224,7 @@ class Engine:
                 _add(totals, "loss", total.detach() * (weight * part.weight))
                 if part.name:
                     _add(totals, f"{prefix}loss", total.detach() * weight)
-                for name, (value, unit) in loss.reported().items():
+                for name, (value, unit) in loss.reported(part=part.of_more).items():
                     _add(totals, prefix + name, value.detach() * (weight / counts[unit]))
                 for name, value in loss.extremes.items():
                     _stretch(totals, prefix + name, value)

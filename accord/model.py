@@ -247,14 +247,15 @@ def narrow(model: PreTrainedModel, precision: torch.dtype) -> None:
     """Keep the matrices of a frozen model's linear layers in the precision that autocast multiplies them in.
 
     Products stay the same to the bit, without a cast before each of them. What autocast leaves alone stays as it is: norms,
-    embeddings, an LM head that is the embedding too, and the trunk that a view shares with other models.
+    embeddings, an LM head that is the embedding too, and the trunk that a view shares with other models. It is copied, for
+    weights of a file are mapped from there, and one of them would keep the whole file in memory.
     """
     if lora.name_of(model) is not None:
         return
     kept = {id(weight) for part in model.modules() if isinstance(part, nn.Embedding) for weight in part.parameters()}
-    for part in model.modules():
-        if isinstance(part, nn.Linear | Conv1D) and id(part.weight) not in kept:
-            part.weight.data = part.weight.data.to(precision)
+    low = {id(part.weight) for part in model.modules() if isinstance(part, nn.Linear | Conv1D)} - kept
+    for weight in model.parameters():
+        weight.data = weight.data.to(precision) if id(weight) in low else weight.data.clone()
 
 
 def learn_last(model: PreTrainedModel, count: int) -> None:

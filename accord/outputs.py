@@ -93,13 +93,18 @@ class Roles(nn.Module):
         self.policy = policy
         self.scorer = scorer
 
+    def shared(self) -> PreTrainedModel | None:
+        """The scorer, where it is a head on the policy itself, and not a view of its trunk with another adapter."""
+        one = self.scorer and self.policy and self.scorer.base_model is self.policy.base_model
+        return self.scorer if one and lora.name_of(cast(PreTrainedModel, self.scorer)) is None else None
+
     def forward(self, batch: Batch, outputs: Sequence[Output]) -> dict[str, Tensor]:
         """The outputs asked for, each [B, T] float32, but `reward` [B, 1] and `feature` [B, hidden]."""
         found: dict[str, Tensor] = {}
         hidden: list[Tensor] = []  # of the policy's trunk, where a head for scores stands on it too
         if {"logp", "entropy", "likeliest", "logit"} & set(outputs):
             assert self.policy is not None
-            shared = self.scorer if self.scorer and _one_trunk(self.policy, self.scorer) else None
+            shared = self.shared()
             with _kept(cast(nn.Module, self.policy.base_model), hidden) if shared else nullcontext():
                 found |= token_outputs(
                     self.policy, batch, entropy_grad="entropy_grad" in outputs, logit="logit" in outputs,
@@ -230,11 +235,6 @@ def pooling(model: PreTrainedModel) -> str:
 def running_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the masked values up to each place of a row, [B, T]; 0 before the first."""
     return (values * mask).cumsum(1) / mask.cumsum(1).clamp(min=1)
-
-
-def _one_trunk(policy: PreTrainedModel, scorer: PreTrainedModel) -> bool:
-    """Whether a scorer is a head on the policy itself, and not a view of its trunk with another adapter."""
-    return scorer.base_model is policy.base_model and lora.name_of(scorer) is None
 
 
 @contextmanager

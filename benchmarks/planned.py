@@ -37,9 +37,14 @@ class Case:
 # The quickstart's stages on the model that it begins with, so that none before them has to run. Answers of 16 tokens are
 # seldom shorter, as the plan takes them to be.
 REWARDS = f'{{ "{letters.__file__}:of_rollout" = 1.0 }}'
+LORA, CHECKPOINTING = "stage.bench.lora={}", "stage.bench.optim.checkpointing=true"
 CASES = {
-    "ppo": Case("ppo"),
+    **{work: Case(work) for work in ("sft", "reward", "dpo", "dpo-long", "grpo", "ppo")},
+    "reward-of-3": Case("reward", settings=("stage.bench.ensemble=3",)),
+    "ppo-in-part": Case("ppo", settings=("stage.bench.params.critic_layers=3",)),
     "ppo-trunk": Case("ppo", settings=("stage.bench.params.critic=trunk",)),
+    **{f"{work}-lora": Case(work, settings=(LORA,)) for work in ("sft", "reward", "dpo", "ppo")},
+    **{f"{work}-checkpointing": Case(work, settings=(CHECKPOINTING,)) for work in ("sft", "dpo", "ppo")},
     "evaluate": Case("ppo", stage="evaluate"),
     "quickstart-ppo": Case(
         stage="ppo",

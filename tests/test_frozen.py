@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import gc
+import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 from test_packed import NAME, rankings, tiny
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from accord import lora
 from accord.attention import KNOWN
 from accord.data.batch import collate
 from accord.engine import Engine
+from accord.model import load_policy
 from accord.outputs import Output, Roles
 from accord.recipe import Compute, Lora
 
@@ -58,3 +62,19 @@ def test_a_trunk_that_others_learn_on_stays_as_it_is() -> None:
     lora.attach(policy, "trained", lora.new(policy, Lora()))
     engine.place(lora.view(policy, ""), inner=True)
     assert {weight.dtype for weight in policy.parameters()} == {torch.float32}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what the process has mapped from /proc")
+def test_an_inner_model_lets_go_of_its_file(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Weights are mapped from their file at first, which stays in memory as long as one of them is read from there."""
+
+    def mapped() -> bool:
+        return str(tmp_path) in Path("/proc/self/maps").read_text()
+
+    tiny("llama", NAME, scorer=False).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_policy(tmp_path, tokenizer, "test")
+    assert mapped()
+    Engine(Compute(device="cpu", precision="bfloat16", threads=1)).place(model, inner=True)
+    gc.collect()
+    assert not mapped()

@@ -449,7 +449,7 @@ def test_of_a_critic_that_learns_in_part_less_is_held(some: Callable[[str, str],
     still = 3 * (Shape(WIDE).weights - Shape(of_layers(WIDE, 3)).weights) + 4 * 320 * 512  # layers, embeddings
     assert part.phase.weights == own.phase.weights
     assert part.phase.optimizer == own.phase.optimizer - 2 * still
-    assert own.peak - part.peak > 3 * still
+    assert own.peak - part.peak == pytest.approx(3 * still, rel=0.05)
     assert part.parts["update"] < 0.9 * own.parts["update"]
 
 

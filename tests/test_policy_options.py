@@ -299,6 +299,44 @@ def sampled(tokenizer: PreTrainedTokenizerFast, count: int = 12) -> list[Rollout
     return found
 
 
+def learned(
+    engine: Engine, tokenizer: PreTrainedTokenizerFast, objective: str, params: PolicyParams, *, micro_tokens: int,
+    parts: bool = True,
+) -> tuple[list[torch.Tensor], dict[str, float]]:  # fmt: skip
+    """Weights and numbers after one step on answers of which one could not be scored."""
+    policy, reference = tiny_llama(seed=0), tiny_llama(seed=1)
+    critic = scorer(2) if isinstance(params, PpoParams) else None
+    learner = engine.learner(Roles(policy=policy, scorer=critic), Optim(name="sgd", lr=1.0, micro_tokens=micro_tokens))
+    actors = SimpleNamespace(learner=learner, critic=critic, reference=reference, tokenizer=tokenizer)
+    rollouts = sampled(tokenizer)
+    scores = [Score(math.nan if i == 5 else math.sin(i)) for i in range(len(rollouts))]
+    batch, _ = credit(
+        rollouts, scores, cast(Actors, actors), engine, params, beta=0.1, moments=Moments(),
+        rollout=RolloutParams(max_new_tokens=9, temperature=0.8), micro_tokens=micro_tokens, once=objective == "grpo",
+    )  # fmt: skip
+    stage = SimpleNamespace(params=params, rollout=RolloutParams())
+    chosen = OBJECTIVES[objective]
+    outputs = [*chosen.outputs, "entropy_grad"] if params.entropy else chosen.outputs
+    loss = {**loss_params(chosen, cast(Policy, stage)), **({"kl": 0.1} if params.kl_in == "loss" else {})}
+    chosen = replace(chosen, outputs=outputs, parts=chosen.parts if parts else ())
+    numbers = engine.update(learner, batch, chosen, loss)
+    assert all(weight.grad is None for weight in learner.roles.parameters())
+    return [weight.detach() for weight in learner.roles.parameters()], numbers
+
+
+@pytest.mark.parametrize("micro_tokens", [100_000, 40])
+def test_policy_and_critic_learn_the_same_one_after_the_other(
+    engine: Engine, tokenizer: PreTrainedTokenizerFast, micro_tokens: int
+) -> None:
+    """To the bit, and every number is there."""
+    params = PpoParams(entropy=0.1, kl_in="loss", kl_estimator="k2")
+    apart, numbers = learned(engine, tokenizer, "ppo", params, micro_tokens=micro_tokens)
+    together, others = learned(engine, tokenizer, "ppo", params, micro_tokens=micro_tokens, parts=False)
+    assert all(torch.equal(a, b) for a, b in zip(apart, together, strict=True))
+    assert numbers == pytest.approx(others, rel=1e-5)
+    assert {"policy/loss", "value/loss", "value/clip_fraction", "policy/ratio_max"} < set(numbers)
+
+
 @pytest.mark.parametrize(
     ("objective", "params"),
     [
@@ -315,24 +353,8 @@ def test_no_split_changes_the_weights(
     """One step on the whole batch, and in micro-batches of one group each; one answer could not be scored."""
     made: list[list[torch.Tensor]] = []
     for micro_tokens in (100_000, 40, 1):
-        policy, reference = tiny_llama(seed=0), tiny_llama(seed=1)
-        critic = scorer(2) if isinstance(params, PpoParams) else None
-        learner = engine.learner(
-            Roles(policy=policy, scorer=critic), Optim(name="sgd", lr=1.0, micro_tokens=micro_tokens)
-        )
-        actors = SimpleNamespace(learner=learner, critic=critic, reference=reference, tokenizer=tokenizer)
-        rollouts = sampled(tokenizer)
-        scores = [Score(math.nan if i == 5 else math.sin(i)) for i in range(len(rollouts))]
-        batch, _ = credit(
-            rollouts, scores, cast(Actors, actors), engine, params, beta=0.1, moments=Moments(),
-            rollout=RolloutParams(max_new_tokens=9, temperature=0.8), micro_tokens=micro_tokens, once=objective == "grpo",
-        )  # fmt: skip
-        stage = SimpleNamespace(params=params, rollout=RolloutParams())
-        chosen = OBJECTIVES[objective]
-        outputs = [*chosen.outputs, "entropy_grad"] if params.entropy else chosen.outputs
-        loss = {**loss_params(chosen, cast(Policy, stage)), **({"kl": 0.1} if params.kl_in == "loss" else {})}
-        numbers = engine.update(learner, batch, replace(chosen, outputs=outputs), loss)
+        weights, numbers = learned(engine, tokenizer, objective, params, micro_tokens=micro_tokens)
         assert numbers["grad_norm"] > 0.01
-        made.append([weight.detach() for weight in learner.roles.parameters()])
+        made.append(weights)
     for other in made[1:]:
         assert max(float((a - b).abs().max()) for a, b in zip(made[0], other, strict=True)) < 2e-6

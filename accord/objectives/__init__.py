@@ -33,9 +33,10 @@ class Loss:
     metrics: dict[str, Sum] = field(default_factory=dict)
     extremes: dict[str, Tensor] = field(default_factory=dict)
 
-    def reported(self) -> dict[str, Sum]:
-        """What is to be averaged and shown beside the loss: metrics, and the terms where there is more than one."""
-        terms = self.terms if len(self.terms) > 1 else {}
+    def reported(self, *, part: bool = False) -> dict[str, Sum]:
+        """What is to be averaged and shown beside the loss: metrics, and the terms where there is more than one, be it in
+        another `part`."""
+        terms = self.terms if part or len(self.terms) > 1 else {}
         return {**{name: (value, unit) for name, (value, unit, _) in terms.items()}, **self.metrics}
 
 
@@ -54,6 +55,8 @@ class Objective:
     needs: Sequence[str] = ()
     unless: Mapping[str, str] = field(default_factory=dict)  # a column, and the parameter that makes it needless
     reference: str = ""  # `file.py:fn` of one of the user's
+    # Losses that add up to this one, each of one model: one after the other they need less memory than together.
+    parts: Sequence[Objective] = ()
 
     @property
     def name(self) -> str:
@@ -87,13 +90,15 @@ def _check_loss(found: object, reference: str) -> None:
 
 
 def objective(
-    *, outputs: Sequence[Output] = ("logp",), needs: Sequence[str] = (), unless: Mapping[str, str] | None = None
-) -> Callable[[Callable[..., Loss]], Objective]:
+    *, outputs: Sequence[Output] = ("logp",), needs: Sequence[str] = (), unless: Mapping[str, str] | None = None,
+    parts: Sequence[Objective] = (),
+) -> Callable[[Callable[..., Loss]], Objective]:  # fmt: skip
     """Declare what an objective needs: `outputs` of the forward pass and columns (`needs`) of the batch.
 
-    `unless` names, for a column that is not always read, the parameter that makes it needless when it is set.
+    `unless` names, for a column that is not always read, the parameter that makes it needless when it is set. `parts` as in
+    `Objective`.
     """
-    return lambda function: Objective(function, outputs, needs, unless or {})
+    return lambda function: Objective(function, outputs, needs, unless or {}, parts=parts)
 
 
 def token_metrics(out: Outputs, batch: Batch) -> dict[str, Sum]:

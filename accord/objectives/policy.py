@@ -12,9 +12,47 @@ from accord.outputs import Outputs
 from accord.recipe import Estimator, Length, Level
 
 
+@objective(outputs=["logp", "entropy"], needs=["old_logp", "ref_logp", "advantage"])
+def surrogate(
+    out: Outputs,
+    batch: Batch,
+    *,
+    clip: float = 0.2,
+    policy_coef: float = 1.0,
+    entropy: float = 0.0,
+    kl: float = 0.0,
+    kl_estimator: Estimator = "k1",
+    kl_level: Level = "token",
+) -> Loss:
+    """The clipped surrogate of the policy, averaged over tokens (Schulman et al. 2017, eq. 7)."""
+    log_ratio = _log_ratio(out, batch)
+    gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
+    return _policy(
+        out, batch, gain, log_ratio, "token", clip=clip, coef=policy_coef, entropy=entropy * policy_coef,
+        kl=kl * policy_coef, kl_estimator=kl_estimator, kl_level=kl_level,
+    )  # fmt: skip
+
+
+@objective(outputs=["value"], needs=["old_value", "return", "valued"])
+def value_error(out: Outputs, batch: Batch, *, value_coef: float = 0.1, value_clip: float = 0.2) -> Loss:
+    """The clipped squared error of the critic, averaged over its tokens; clip and factor 1/2 as in
+    openai/lm-human-preferences."""
+    value, old, valued = out.value, batch["old_value"], batch["valued"]
+    error = (value - batch["return"]).square()
+    off = torch.zeros_like(valued)
+    if value_clip > 0:
+        near = old + (value - old).clamp(-value_clip, value_clip)
+        clamped = (near - batch["return"]).square()
+        off = ((value - old).abs() > value_clip) & (clamped > error)
+        error = torch.maximum(error, clamped)
+    loss = (0.5 * error * valued).sum()
+    return Loss({"value/loss": (loss, "value", value_coef)}, {"value/clip_fraction": ((off * valued).sum(), "value")})
+
+
 @objective(
-    outputs=["logp", "entropy", "value"],
-    needs=["old_logp", "ref_logp", "advantage", "old_value", "return", "valued"],
+    outputs=[*value_error.outputs, *surrogate.outputs],
+    needs=[*surrogate.needs, *value_error.needs],
+    parts=[value_error, surrogate],
 )
 def ppo(
     out: Outputs,
@@ -29,32 +67,16 @@ def ppo(
     kl_estimator: Estimator = "k1",
     kl_level: Level = "token",
 ) -> Loss:
-    """The clipped surrogate of the policy and the clipped squared error of the critic, averaged over tokens.
+    """The surrogate of the policy and the error of the critic (Schulman et al. 2017, eq. 9, https://arxiv.org/abs/1707.06347).
 
-    Schulman et al. 2017, eq. 7 and 9 (https://arxiv.org/abs/1707.06347); value clipping and the factor 1/2 as in
-    openai/lm-human-preferences. `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0
-    while the critic warms up.
+    `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0 while the critic warms up.
     """
-    log_ratio = _log_ratio(out, batch)
-    gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
-    policy = _policy(
-        out, batch, gain, log_ratio, "token", clip=clip, coef=policy_coef, entropy=entropy * policy_coef,
-        kl=kl * policy_coef, kl_estimator=kl_estimator, kl_level=kl_level,
+    policy = surrogate(
+        out, batch, clip=clip, policy_coef=policy_coef, entropy=entropy, kl=kl, kl_estimator=kl_estimator,
+        kl_level=kl_level,
     )  # fmt: skip
-    value, old, valued = out.value, batch["old_value"], batch["valued"]
-    error = (value - batch["return"]).square()
-    off = torch.zeros_like(valued)
-    if value_clip > 0:
-        near = old + (value - old).clamp(-value_clip, value_clip)
-        clamped = (near - batch["return"]).square()
-        off = ((value - old).abs() > value_clip) & (clamped > error)
-        error = torch.maximum(error, clamped)
-    critic = 0.5 * error * valued
-    return Loss(
-        {**policy.terms, "value/loss": (critic.sum(), "value", value_coef)},
-        {**policy.metrics, "value/clip_fraction": ((off * valued).sum(), "value")},
-        policy.extremes,
-    )
+    critic = value_error(out, batch, value_coef=value_coef, value_clip=value_clip)
+    return Loss(policy.terms | critic.terms, policy.metrics | critic.metrics, policy.extremes)
 
 
 @objective(outputs=["logp", "entropy"], needs=["old_logp", "ref_logp", "advantage"])

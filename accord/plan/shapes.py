@@ -31,6 +31,11 @@ class Pass:
     # Bytes at most beside them: a chunk of logits, gradients on their way, what lives for a moment.
     working: float = 0.0
 
+    def before(self, other: Pass) -> Pass:
+        """One model forwards and backwards, then the other."""
+        most = max(self, other, key=lambda each: each.kept + each.working)
+        return replace(most, work=self.work + other.work)
+
     def beside(self, other: Pass) -> Pass:
         """Both models forwards, then both backwards."""
         return Pass(self.work + other.work, self.kept + other.kept, max(self.working, other.working))

@@ -61,12 +61,14 @@ class Sketch:
         self.work[name] = self.work.get(name, Work()) + work
 
     def learn(
-        self, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float, *, later: bool = False
-    ) -> None:
-        """`times` updates on batches like these; `later` says that gradients are there before."""
-        passes = self._run("update", learns, models, batches, times)
+        self, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float, *, later: bool = False,
+        apart: bool = False,
+    ) -> None:  # fmt: skip
+        """`times` updates on batches like these; `later` says that gradients are there before, `apart` that one model's pass
+        ends before the next begins."""
+        passes = self._run("update", learns, models, batches, times, apart=apart)
         phase = replace(held, name="update", activations=passes.kept, working=passes.working)
-        if not later and max(len(self._micros(models, batch)) for batch in batches) <= self.processes:
+        if not later and not apart and max(len(self._micros(models, batch)) for batch in batches) <= self.processes:
             early = passes.kept + passes.working > held.gradients  # they come while activations go
             phase = replace(phase, gradients=0.0) if early else replace(phase, activations=0.0, working=0.0)
         self.phases.append(phase)
@@ -74,7 +76,7 @@ class Sketch:
     def look(self, name: str, held: Phase, models: Sequence[Model], batches: Sequence[Batch], times: float) -> None:
         """`times` batches like these, forward passes alone."""
         seen = self._run(name, looks, models, batches, times)
-        self.phases.append(replace(held, name=name, working=seen.working))
+        self.phases.append(replace(self._without_gradients(held), name=name, working=seen.working))
 
     def compare(self, held: Phase, shape: Shape, reference: Shape, batches: Sequence[Batch], times: float) -> None:
         """The KL from a reference on `times` batches like these."""
@@ -83,7 +85,7 @@ class Sketch:
             return compares(model, reference, batch, under)
 
         seen = self._run("KL", count, [(shape, ())], batches, times)
-        self.phases.append(replace(held, name="KL", working=seen.working))
+        self.phases.append(replace(self._without_gradients(held), name="KL", working=seen.working))
 
     def answer(
         self, held: Phase, shape: Shape, prompts: Sequence[int], most: int, *, each: int = 1, times: float = 1.0,
@@ -97,7 +99,12 @@ class Sketch:
         asks = [Ask(prompt=[], tokens=[i] * size, number=0) for i, size in enumerate(prompts) for _ in range(each)]
         call = answers(shape, asks[:: self.processes], most, under)
         self.add("rollout", call.work * times)
-        self.phases.append(replace(held, name="rollout", cache=call.kept, working=call.working))
+        phase = self._without_gradients(held)
+        self.phases.append(replace(phase, name="rollout", cache=call.kept, working=call.working))
+
+    def _without_gradients(self, held: Phase) -> Phase:
+        """What is held between updates, of several processes with the buckets that they exchange gradients in."""
+        return replace(held, gradients=held.gradients / 2 if self.processes > 1 else 0.0)
 
     def optimize(self, trained: float, optim: Optim, times: float) -> None:
         """What each process does by itself in an update: norm and scale of the gradient, then weights and moments."""
@@ -107,13 +114,16 @@ class Sketch:
         """So many bytes read from files, or written."""
         self.add("files", Work(moved=3 * size) * times)
 
-    def _run(self, name: str, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float) -> Pass:
+    def _run(
+        self, name: str, count: Count, models: Sequence[Model], batches: Sequence[Batch], times: float, *,
+        apart: bool = False,
+    ) -> Pass:  # fmt: skip
         """The largest pass, with the work of `times` batches added, which goes with their tokens."""
         packed = models[0][0].packs
         micros = [batch.select(rows) for batch in batches for rows in self._micros(models, batch)]
         sizes = [(pack(micro).tokens if packed else micro.tokens).numel() for micro in micros]
         largest = max(range(len(micros)), key=lambda i: sizes[i])
-        most = self._together(count, models, micros[largest])
+        most = self._together(count, models, micros[largest], apart)
         work = replace(most.work * (sum(sizes) / sizes[largest]), calls=most.work.calls * len(micros))
         self.add(name, work * (times / len(batches) / self.processes))
         return most
@@ -121,10 +131,10 @@ class Sketch:
     def _micros(self, models: Sequence[Model], batch: Batch) -> list[Tensor]:
         return batch.micro(self.budget, self.processes, packed=all(shape.packs for shape, _ in models))
 
-    def _together(self, count: Count, models: Sequence[Model], micro: Batch) -> Pass:
+    def _together(self, count: Count, models: Sequence[Model], micro: Batch, apart: bool) -> Pass:
         first, *others = [count(shape, micro, outputs, self.under) for shape, outputs in models]
         for other in others:
-            first = first.beside(other)
+            first = first.before(other) if apart else first.beside(other)
         return first
 
 

@@ -129,9 +129,9 @@ def preference(stage: Preference, models: Models, reading: Reading, made: Sketch
 def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> None:
     """Answers are sampled, scored, read by policy, critic and reference, and learned from in minibatches."""
     optim, rollout, params = stage.optim, stage.rollout, stage.params
-    outputs = open_objective(stage, models.context.where).outputs
+    objective = open_objective(stage, models.context.where)
     shape, reference = models.shape(stage.model, train=stage.lora), models.shape(stage.reference)
-    learners: list[Model] = [(shape, [name for name in outputs if name != "value"])]
+    learners: list[Model] = [(shape, [name for name in objective.outputs if name != "value"])]
     critic = critic_of(stage)
     if critic:
         learning = cast(PpoParams, params).critic_layers
@@ -155,7 +155,10 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
         made.look("log-probs", holds, learners, [batch], steps)
     made.look("log-probs", holds, [(reference, ["logp"])], [batch], steps)
     updates = steps * params.epochs * math.ceil(rollout.batch_size / optim.batch_size)
-    made.learn(holds, learners, minibatches(batch, optim.batch_size, 1, seed=0, step=0), updates, later=bool(stage.mix))
+    made.learn(
+        holds, learners, minibatches(batch, optim.batch_size, 1, seed=0, step=0), updates, later=bool(stage.mix),
+        apart=len(learners) > 1 and bool(objective.parts) and made.processes == 1,
+    )  # fmt: skip
     made.optimize(sum(model.trained for model, _ in learners), optim, updates)
     if stage.mix:
         made.learn(holds, [(shape, ["logp"])], some(reading.mix, stage.mix.batch_size, seed=0), updates, later=True)
