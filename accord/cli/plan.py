@@ -23,7 +23,7 @@ PARTS = {
     "activations": "activations",
     "working": "logits, working memory",
     "cache": "keys, values, sampler",
-    "allocator": "kept by the allocator",
+    "allocator": "compiled code, freed memory",
 }
 
 
