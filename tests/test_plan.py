@@ -34,6 +34,8 @@ from accord.plan.answering import answers
 from accord.plan.counting import Work
 from accord.plan.machines import Machine, bytes_of, named
 from accord.plan.shapes import Conditions, Shape, compares, learns, looks
+from accord.plan.sketch import share
+from accord.plan.sketch import some as some_of
 from accord.recipe import Lora
 from accord.recipe_file import load
 from accord.sampler import Ask
@@ -431,6 +433,14 @@ def test_models_that_are_only_read_are_held_in_bfloat16(recipe: Path, fresh: Non
     assert low < 0.6 * whole
     assert found["ppo"].phase.frozen == low + 2 * (low + head)  # the reference, two members
     assert found["evaluate"].phase.frozen == 3 * whole + 2 * (low + head)
+
+
+@pytest.mark.parametrize(("count", "times"), [(10, 1), (64, 1), (80, 2), (64 * 20, 20)])
+def test_a_few_batches_stand_for_all(count: int, times: int):
+    """Also where the last one is smaller, or the only one."""
+    batches = some_of([[Row([5, 6], [False, True])] * 2] * count, 64, seed=0)
+    assert len(batches) == min(times, 16)
+    assert share(batches, count) == times
 
 
 def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path], fresh: None):

@@ -156,6 +156,11 @@ def some(groups: Sequence[Group], size: int, *, seed: int, steps: float = math.i
     return [bare([groups[i] for i in index]) for index in chosen]
 
 
+def share(batches: Sequence[Batch], count: int) -> float:
+    """How many batches like these `count` groups are."""
+    return count * len(batches) / sum(len(batch.group.unique()) for batch in batches)
+
+
 def bare(groups: Sequence[Group]) -> Batch:
     """Groups as a batch of tokens and masks alone."""
     return collate([[Row(row.tokens, row.train) for row in group] for group in groups], 0)

@@ -17,11 +17,11 @@ from accord.outputs import Output
 from accord.plan.models import Models
 from accord.plan.reading import Reading
 from accord.plan.shapes import Shape
-from accord.plan.sketch import Model, Phase, Sketch, bare, holding, some
+from accord.plan.sketch import Model, Phase, Sketch, bare, holding, share, some
 from accord.recipe import Evaluate, Fitted, Policy, PpoParams, Preference, Pretrain, Reward, Select, Sft
 from accord.stages.fit import Context, Offline
 from accord.stages.policy import once, open_objective
-from accord.stages.preference import needs
+from accord.stages.preference import SURPRISED, needs
 from accord.stages.reward_scale import MEASURED
 from accord.stages.select import CHUNK
 
@@ -63,8 +63,8 @@ def fitted(
     made.optimize(shape.trained, optim, total * fits)
     made.copy(shape.weights, fits * (2 + 3 * (total // stage.save)))  # a saved state holds the moments too
     if held:
-        times = evaluations(stage, total) * fits * len(held) / HELD
-        made.look("evaluation", holds, asked, some(held, HELD, seed=seed), times)
+        batches = some(held, HELD, seed=seed)
+        made.look("evaluation", holds, asked, batches, evaluations(stage, total) * fits * share(batches, len(held)))
     return holds
 
 
@@ -92,7 +92,8 @@ def reward(stage: Reward, models: Models, reading: Reading, made: Sketch) -> Non
     each = Sketch(made.under, 1 if len(parts) >= made.processes else made.processes, made.budget)
     holds = fitted(stage, models, shape, "reward", reading.rows, reading.held, each, fits=sum(parts))
     scored = [*reading.held, *reading.rows[:MEASURED]]
-    each.look("scores", holds, [(shape, ["reward"])], some(scored, HELD, seed=seed), len(scored) / HELD * len(parts))
+    batches = some(scored, HELD, seed=seed)
+    each.look("scores", holds, [(shape, ["reward"])], batches, share(batches, len(scored)) * len(parts))
     if stage.normalise.on == "samples":
         prompts = [answer_start(group[0]) for group in reading.rows[:MEASURED]]
         answering = models.shape(stage.normalise.policy)
@@ -110,13 +111,14 @@ def preference(stage: Preference, models: Models, reading: Reading, made: Sketch
     if "label" in columns:
         rows, held = ([group[:1] for group in of] for of in (rows, held))
     holds = fitted(stage, models, shape, "logp", rows, held, made)
+    made.look("surprise", holds, [(shape, ["logp", "entropy"])], [bare(rows[:SURPRISED])], 1)
     steps = step_count(len(rows), optim.batch_size, epochs=optim.epochs, steps=optim.steps)
     if "label" in columns:
         other = some([group[1:] for group in reading.rows], optim.batch_size, seed=seed)
         made.look("baseline", holds, [(shape, ["logp"])], other, steps)
     if {"ref_logp", "label"} & set(columns):
         reference, batches = models.shape(stage.reference), some(reading.rows, optim.batch_size, seed=seed)
-        times = min(steps, len(rows) / optim.batch_size) + len(held) / optim.batch_size
+        times = min(steps, share(batches, len(rows))) + share(batches, len(held))
         made.copy(reference.weights)
         made.look(
             "reference", replace(holds, frozen=reference.inner(made.under)), [(reference, ["logp"])], batches, times
@@ -194,7 +196,8 @@ def select(stage: Select, models: Models, reading: Reading, made: Sketch) -> Non
     """So many answers to every prompt, a few prompts at a time, each judged."""
     shape, scorers, most = models.shape(stage.model), models.scorers(stage.rewards), stage.sampling.max_new_tokens
     holds = Phase(frozen=shape.weights + sum(scorer.inner(made.under) for _, scorer in scorers))
-    asked, times = reading.asked[:CHUNK], len(reading.asked) / CHUNK
+    asked = reading.asked[:CHUNK]
+    times = len(reading.asked) / len(asked)
     made.answer(holds, shape, tokens_of(asked), most, each=stage.n, times=times)
     for _, scorer in scorers:
         made.look("scores", holds, [(scorer, ["reward"])], [answered(asked, most, stage.n)], times)
