@@ -179,7 +179,7 @@ def at_depth(shape: Shape, what: Hashable, count: Callable[[PreTrainedModel], Pa
 
     key, every, learning = (shape.key, what), shape.config.num_hidden_layers, shape.learning
     if key not in _COUNTED:
-        # Below the first weight that learns nothing does, and of the last layer not all is computed: both are in each count.
+        # Below the first weight that learns nothing runs backwards, and of the last layer not all is computed: in each count.
         if learning is None:
             least = counted(1)
             further = [(counted(2), every - 1)]
