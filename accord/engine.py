@@ -34,8 +34,8 @@ from accord.health import NotFinite, Spikes, enough_memory
 from accord.lora import own_parameters
 from accord.machine import device_of, give_back, keep_memory, precision_of, process_count
 from accord.model import checkpoint_layers, narrow, score_head
-from accord.objectives import Objective, keywords
-from accord.outputs import OF_SCORER, Output, Outputs, Roles, packs, token_kl
+from accord.objectives import Objective
+from accord.outputs import Output, Outputs, Roles, packs, token_kl
 from accord.recipe import Compute, Decoding, Optim
 from accord.run import write_folder
 from accord.sampler import PLAIN, Ask, Rollout, Sampler
@@ -79,14 +79,9 @@ class Part:
     of_more: bool = False  # one of the parts of an objective
 
     def parted(self) -> list[Part]:
-        """The parts of its objective, each with the outputs of its model and the parameters that it takes."""
-        found: list[Part] = []
-        for part in self.objective.parts:
-            of_scorer = OF_SCORER.issuperset(part.outputs)
-            outputs = [name for name in self.objective.outputs if (name in OF_SCORER) == of_scorer]
-            params = {name: value for name, value in self.params.items() if name in keywords(part)}
-            found.append(replace(self, objective=replace(part, outputs=outputs), params=params, of_more=True))
-        return found
+        """The parts of its objective."""
+        divided = self.objective.divided(self.params)
+        return [replace(self, objective=part, params=params, of_more=True) for part, params in divided]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 from accord.data.batch import Batch, Unit
 from accord.errors import DataError, RecipeError
 from accord.functions import is_reference, load_function, running
-from accord.outputs import Output, Outputs
+from accord.outputs import OF_SCORER, Output, Outputs
 
 Sum: TypeAlias = tuple[Tensor, Unit]  # a 0-d sum, and what it is to be averaged over
 Term: TypeAlias = tuple[Tensor, Unit, float]  # the same, and its weight in the total loss
@@ -66,6 +66,18 @@ class Objective:
     def needed(self, params: Mapping[str, object]) -> list[str]:
         """The columns of the batch that are read under these parameters."""
         return [column for column in self.needs if not params.get(self.unless.get(column, ""))]
+
+    def divided(self, params: Mapping[str, object]) -> list[tuple[Objective, dict[str, object]]]:
+        """Its parts, each with the outputs of its model and those of the parameters that it takes; TypeError where none takes
+        one."""
+        if foreign := params.keys() - keywords(self).keys():
+            raise TypeError(f"{self.name}() takes no {', '.join(sorted(foreign))}")
+        found: list[tuple[Objective, dict[str, object]]] = []
+        for part in self.parts:
+            of_scorer, taken = OF_SCORER.issuperset(part.outputs), keywords(part)
+            outputs = [name for name in self.outputs if (name in OF_SCORER) == of_scorer]
+            found.append((replace(part, outputs=outputs), {k: v for k, v in params.items() if k in taken}))
+        return found
 
     def __call__(self, out: Outputs, batch: Batch, **params: object) -> Loss:
         if not self.reference:
@@ -120,7 +132,9 @@ def resolve(name: str, known: dict[str, Objective], where: str) -> Objective:
 
 
 def keywords(chosen: Objective) -> dict[str, inspect.Parameter]:
-    """The parameters of an objective, by name."""
+    """The parameters of an objective, by name: those of its parts, if it has any."""
+    if chosen.parts:
+        return {name: parameter for part in chosen.parts for name, parameter in keywords(part).items()}
     every = inspect.signature(chosen.function).parameters
     return {name: parameter for name, parameter in every.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
 

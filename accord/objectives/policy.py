@@ -24,7 +24,10 @@ def surrogate(
     kl_estimator: Estimator = "k1",
     kl_level: Level = "token",
 ) -> Loss:
-    """The clipped surrogate of the policy, averaged over tokens (Schulman et al. 2017, eq. 7)."""
+    """The clipped surrogate of the policy, averaged over tokens (Schulman et al. 2017, eq. 7).
+
+    `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0 while the critic warms up.
+    """
     log_ratio = _log_ratio(out, batch)
     gain = _clipped(batch["advantage"], log_ratio.exp(), clip) * batch.train
     return _policy(
@@ -54,28 +57,10 @@ def value_error(out: Outputs, batch: Batch, *, value_coef: float = 0.1, value_cl
     needs=[*surrogate.needs, *value_error.needs],
     parts=[value_error, surrogate],
 )
-def ppo(
-    out: Outputs,
-    batch: Batch,
-    *,
-    clip: float = 0.2,
-    value_coef: float = 0.1,
-    value_clip: float = 0.2,
-    policy_coef: float = 1.0,
-    entropy: float = 0.0,
-    kl: float = 0.0,
-    kl_estimator: Estimator = "k1",
-    kl_level: Level = "token",
-) -> Loss:
-    """The surrogate of the policy and the error of the critic (Schulman et al. 2017, eq. 9, https://arxiv.org/abs/1707.06347).
-
-    `kl` is the weight of a KL term in the loss, beside any in the reward. `policy_coef` is 0 while the critic warms up.
-    """
-    policy = surrogate(
-        out, batch, clip=clip, policy_coef=policy_coef, entropy=entropy, kl=kl, kl_estimator=kl_estimator,
-        kl_level=kl_level,
-    )  # fmt: skip
-    critic = value_error(out, batch, value_coef=value_coef, value_clip=value_clip)
+def ppo(out: Outputs, batch: Batch, **params: object) -> Loss:
+    """The surrogate of the policy and the error of the critic (Schulman et al. 2017, eq. 9, https://arxiv.org/abs/1707.06347),
+    with the parameters of both."""
+    critic, policy = (part(out, batch, **own) for part, own in ppo.divided(params))
     return Loss(policy.terms | critic.terms, policy.metrics | critic.metrics, policy.extremes)
 
 

@@ -6,19 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import cast
 
 from accord.data.batch import Batch, minibatches, step_count
 from accord.data.chat import answer_start
 from accord.data.prepare import Asked
 from accord.data.rows import Group, Row
-from accord.functions import is_reference
 from accord.outputs import Output
 from accord.plan.models import Models
 from accord.plan.reading import Reading
 from accord.plan.shapes import Shape
 from accord.plan.sketch import Model, Phase, Sketch, bare, holding, share, some
 from accord.recipe import Evaluate, Fitted, Policy, PpoParams, Preference, Pretrain, Reward, Select, Sft
+from accord.stages.actors import critic_start
 from accord.stages.fit import Context, Offline
 from accord.stages.policy import once, open_objective
 from accord.stages.preference import SURPRISED, needs
@@ -134,10 +133,11 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     objective = open_objective(stage, models.context.where)
     shape, reference = models.shape(stage.model, train=stage.lora), models.shape(stage.reference)
     learners: list[Model] = [(shape, [name for name in objective.outputs if name != "value"])]
-    critic = critic_of(stage)
-    if critic:
-        learning = cast(PpoParams, params).critic_layers
-        learners.append((models.shape(critic, scorer=True, train=stage.lora, learning=learning), ["score"]))
+    critic = ""
+    if isinstance(params, PpoParams) and params.critic != "trunk":
+        critic = critic_start(stage, params)
+        valuing = models.shape(critic, scorer=True, train=stage.lora, learning=params.critic_layers)
+        learners.append((valuing, ["score"]))
     scorers, judges = models.scorers(stage.rewards), models.scorers(stage.eval_rewards)
     beside = [(stage.reference or stage.model, reference), *scorers, *judges]
     frozen = sum(0.0 if models.shares(stage, name) else other.inner(made.under) for name, other in beside)
@@ -167,16 +167,6 @@ def policy(stage: Policy, models: Models, reading: Reading, made: Sketch) -> Non
     if reading.held_asked:
         times = evaluations(stage, steps)
         judged(made, holds, shape, reading.held_asked, most, judges or scorers, reference, times)
-
-
-def critic_of(stage: Policy) -> str | None:
-    """The model that a critic of its own starts from."""
-    params = stage.params
-    if not isinstance(params, PpoParams) or params.critic == "trunk":
-        return None
-    models = [name for name in stage.rewards if not is_reference(name)]
-    start = {"reward": (models or [stage.model])[0], "policy": stage.model}
-    return start.get(params.critic, params.critic)
 
 
 def judged(

@@ -68,16 +68,21 @@ def load_critic(
     where = f"{context.where}.params.critic"
     if params.critic == "trunk":
         return lora.scorer_on(policy, load_config(context.path(stage.model), where), tokenizer)
-    models = [context.path(name) for name in stage.rewards if not is_reference(name)]
-    path = context.path(stage.model if params.critic in {"reward", "policy"} else params.critic)
-    if params.critic == "reward" and models:
-        same = load_tokenizer(models[0], where).get_vocab() == tokenizer.get_vocab()
-        path = models[0] if same else path
+    path = context.path(critic_start(stage, params))
+    if params.critic == "reward" and load_tokenizer(path, where).get_vocab() != tokenizer.get_vocab():
+        path = context.path(stage.model)
     critic = scorer_beside(policy, path, tokenizer, where, train=stage.lora)
     as_critic(critic)
     if params.critic_layers:
         learn_last(critic, params.critic_layers)
     return critic
+
+
+def critic_start(stage: Policy, params: PpoParams) -> str:
+    """The model that a critic of its own starts from, as the recipe names it."""
+    if params.critic == "reward":
+        return next((name for name in stage.rewards if not is_reference(name)), stage.model)
+    return stage.model if params.critic == "policy" else params.critic
 
 
 def open_rewards(
