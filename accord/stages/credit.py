@@ -71,8 +71,8 @@ def shape(score: Tensor, finished: Tensor, length: Tensor, params: PolicyParams,
 def assign(batch: Batch, score: Tensor, group: Tensor, params: PolicyParams, *, beta: float) -> dict[str, Tensor]:
     """The advantage of each token, [B, T], from what answers earn, [B]; with a critic what it is to learn (`return`) too.
 
-    Answers of the same `group`, [B], are to the same prompt. The batch brings what is read: `old_logp` and `ref_logp` where the
-    KL is in the reward, for a critic `old_value` and `valued` too.
+    Answers of the same `group`, [B], are to the same prompt. The batch brings what is read: `ref_logp` and `old_logp`, or else
+    `sampled_logp`, where the KL is in the reward, for a critic `old_value` and `valued` too.
     """
     price = beta if params.kl_in == "reward" else 0.0
     found: dict[str, Tensor] = {}
@@ -88,7 +88,8 @@ def assign(batch: Batch, score: Tensor, group: Tensor, params: PolicyParams, *, 
         found["return"] = (advantage + value) * valued
     else:
         if price:
-            log_ratio = (batch["old_logp"] - batch["ref_logp"]) * batch.train
+            said = batch["old_logp" if "old_logp" in batch.extra else "sampled_logp"]
+            log_ratio = (said - batch["ref_logp"]) * batch.train
             score = score - price * estimate(log_ratio, params.kl_estimator).sum(1)
         advantage = _compared(score, group, params)[:, None]
     advantage = advantage * batch.train
@@ -111,7 +112,8 @@ def credit(
 ) -> tuple[Batch, dict[str, float]]:  # fmt: skip
     """Rollouts as a batch with everything the objective needs, and the numbers to log.
 
-    With `once` nothing reads log-probs of before the update, which finds them itself, and the numbers that they give.
+    With `once` the trainer's log-probs of before the update are left to the update, which finds them and the numbers that they
+    give itself.
     """
     after = isinstance(params, PpoParams) and params.score_at == "after"
     batch = as_batch(

@@ -190,10 +190,14 @@ def mix_parts(context: Context, stage: Policy, actors: Actors, rows: Rows | None
 
 
 def once(stage: Policy) -> bool:
-    """Whether answers are updated on but once, and nothing before the update asks how likely they were."""
+    """Whether answers are updated on but once, and nothing before the update asks the trainer how likely they were.
+
+    For the KL in the reward the sampler's log-probs do, as long as they are of the temperature that is learned at.
+    """
     params = stage.params
     alone = params.epochs == 1 and stage.optim.batch_size >= stage.rollout.batch_size
-    return alone and not isinstance(params, PpoParams) and params.kl_in == "loss" and params.kl_target is None
+    said = params.kl_in == "loss" or params.logp_temperature or stage.rollout.temperature == 1
+    return alone and said and not isinstance(params, PpoParams) and params.kl_target is None
 
 
 def steered(beta: float, kl: float | None, params: PolicyParams, *, rollouts: int, done: float) -> float:
