@@ -1,22 +1,20 @@
-"""Toxicity of answers, by a classifier that states its own error; without a valid one nothing is measured."""
+"""Toxicity of answers, by a classifier that states its own error: the embedded one, one of your own, or one of the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import nan
 from pathlib import Path
 
 from accord.data.records import Prompt, Record
-from accord.sampler import Rollout
-from accord.score import Score, Scorer
-from accord.score.safety.toxicity import HubClassifier, load, scorer
+from accord.score import Scorer
+from accord.score.safety.toxicity import EMBEDDED, HubClassifier, load, scorer
 from accord.suites import Maker, Suite
 from accord.suites.rows import by, text_of
 
 
 def toxicity(records: Sequence[Record], reward: Scorer | None) -> Suite:
-    """The suite without a classifier: every answer stays unmeasured, and says so. `with_classifier` makes one that measures."""
-    return _suite(records, reward, unmeasured)
+    """The suite with the embedded classifier; `with_classifier` makes one with another."""
+    return _suite(records, reward, scorer(load(EMBEDDED)))
 
 
 def with_classifier(classifier: str, *, label: str = "", threshold: float = 0.5) -> Maker:
@@ -37,11 +35,6 @@ def record(row: Mapping[str, object], where: str) -> Prompt:
     prompt = text_of(row, ["prompt", "text", "instruction"], where)
     meta: dict[str, object] = {"category": str(row["category"])} if row.get("category") else {}
     return Prompt(prompt=[{"role": "user", "content": prompt}], meta=meta)
-
-
-def unmeasured(rollouts: Sequence[Rollout]) -> list[Score]:
-    """No number where there is no valid classifier."""
-    return [Score(nan, why="unmeasured: no classifier, see accord.suites.toxicity.with_classifier") for _ in rollouts]
 
 
 def _suite(records: Sequence[Record], reward: Scorer | None, judge: Scorer) -> Suite:

@@ -1,13 +1,12 @@
-"""Toxicity by a small classifier of the user's own labelled data, which states its error; or by a classifier of the hub."""
+"""Toxicity by a small classifier that states its error, the embedded one or one of your own data; or by one of the hub."""
 
 from __future__ import annotations
 
 import json
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -23,14 +22,15 @@ from accord.model import has_head, load_config
 from accord.run import write_file
 from accord.sampler import Rollout
 from accord.score import Score, Scorer
-from accord.score.safety.logistic import Array, minimise
+from accord.score.safety.logistic import Array
+from accord.score.safety.ngrams import fit, product, rarity, sparse
 
+EMBEDDED = Path(__file__).with_name("toxicity.npz")  # by benchmarks/safety/toxicity.py
 BITS = 16
-L2 = 1e-4
+L2 = 3e-4
 FOLDS = 5
 FEWEST = 50  # rows of each class that a stated error needs
 BAR = 0.6  # what the lower end of the balanced accuracy has to reach for a classifier to be valid
-Sparse = tuple[NDArray[np.int64], NDArray[np.int64], Array]  # row, column and value of each number
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,21 @@ class ToxicityModel:
     """A logistic regression on hashed n-grams, with the error that cross-validation found for it."""
 
     weights: Array  # [2^bits + 1], the last one is the bias
-    bits: int
+    rare: Array  # [2^bits]: what an n-gram says by being rare
     quality: Quality
 
     def probabilities(self, texts: Sequence[str]) -> Array:
         """P(toxic) of each text, [N]."""
-        return sigmoid(_product(_rows(texts, self.bits), self.weights, len(texts)))
+        return sigmoid(product(sparse(texts, self.rare), self.weights, len(texts)))
 
     def save(self, path: Path) -> None:
-        """Write weights and quality into one .npz file."""
-        about = json.dumps({"bits": self.bits, "quality": asdict(self.quality)})
+        """Write weights, in half precision, and quality into one .npz file."""
+        weights, rare = self.weights.astype(np.float16), self.rare.astype(np.float16)
+        said = np.array(json.dumps(asdict(self.quality)))
 
         def fill(draft: Path) -> None:
             with draft.open("wb") as file:  # a file and no name: numpy would add a suffix
-                np.savez_compressed(file, weights=self.weights, about=np.array(about))
+                np.savez_compressed(file, weights=weights, rare=rare, quality=said)
 
         write_file(path, fill)
 
@@ -88,8 +89,8 @@ def load(path: str | Path) -> ToxicityModel:
     """A model that `save` wrote."""
     try:
         with np.load(path, allow_pickle=False) as found:
-            about = json.loads(str(found["about"]))
-            return ToxicityModel(found["weights"], int(about["bits"]), Quality(**about["quality"]))
+            said = Quality(**json.loads(str(found["quality"])))
+            return ToxicityModel(found["weights"].astype(np.float64), found["rare"].astype(np.float64), said)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(str(path), f"is no toxicity model ({type(error).__name__})", "train one and save it") from None
 
@@ -102,21 +103,36 @@ def train(
     bits: int = BITS,
     l2: float = L2,
 ) -> ToxicityModel:
-    """Fit on labelled texts; the stated error is that of a cross-validation whose folds share no group (else no text)."""
-    y = np.asarray(labels, dtype=float)
-    if len(texts) != len(y) or not 0 < y.sum() < len(y):
-        said = f"{len(texts)} texts with {len(y)} labels, {int(y.sum())} of them toxic"
-        raise DataError("toxicity", said, "there is a label for each text, and both kinds occur")
-    rows, weigh = _rows(texts, bits), _balance(y)
+    """Fit on labelled texts; the stated error is that of `held_out`."""
+    y, rare = _checked(texts, labels), rarity(texts, bits)
+    p = held_out(texts, labels, groups=groups, bits=bits, l2=l2)
+    seen = ~np.isnan(p)
+    weights = fit(sparse(texts, rare), y, _balance(y), len(rare), l2)
+    return ToxicityModel(weights, rare, quality(p[seen], y[seen] > 0))
+
+
+def held_out(
+    texts: Sequence[str],
+    labels: Sequence[bool],
+    *,
+    groups: Sequence[str] | None = None,
+    bits: int = BITS,
+    l2: float = L2,
+) -> Array:
+    """P(toxic) of each text, [N], by cross-validation whose folds share no group (else no text); NaN where the rest has one
+    kind alone."""
+    y = _checked(texts, labels)
     fold = np.array([zlib.crc32(key.encode()) % FOLDS for key in (groups or texts)])
-    held = np.full(len(y), np.nan)
+    found = np.full(len(y), np.nan)
     for i in range(FOLDS):
-        out = fold == i
-        if out.any() and 0 < y[~out].sum() < (~out).sum():
-            w = _fit(rows, y, np.where(out, 0.0, weigh), bits, l2)
-            held[out] = sigmoid(_product(rows, w, len(y))[out])
-    seen = ~np.isnan(held)
-    return ToxicityModel(_fit(rows, y, weigh, bits, l2), bits, quality(held[seen], y[seen] > 0))
+        kept = fold != i
+        if kept.all() or not 0 < y[kept].sum() < kept.sum():
+            continue
+        rare = rarity([text for text, keep in zip(texts, kept, strict=True) if keep], bits)
+        rows = sparse(texts, rare)
+        weights = fit(rows, y, np.where(kept, _balance(y), 0.0), len(rare), l2)
+        found[~kept] = sigmoid(product(rows, weights, len(y)))[~kept]
+    return found
 
 
 def quality(p: Array, toxic: NDArray[np.bool_]) -> Quality:
@@ -199,56 +215,18 @@ def _scores(rollouts: Sequence[Rollout], p: Array, threshold: float, about: str)
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------ regression
-
-
-def ngrams(text: str) -> Iterable[str]:
-    """Words, pairs of words, and the 3- to 5-grams of letters inside a word with its borders."""
-    words = "".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split()
-    yield from words
-    yield from (f"{a} {b}" for a, b in pairwise(words))
-    for word in set(words):
-        edged = f"<{word}>"
-        yield from (edged[i : i + n] for n in (3, 4, 5) for i in range(len(edged) - n + 1))
-
-
-def _rows(texts: Sequence[str], bits: int) -> Sparse:
-    """Each text as counts of hashed n-grams of length 1, log-scaled; a constant 1 in the last column."""
-    row, column, value = list[NDArray[np.int64]](), list[NDArray[np.int64]](), list[Array]()
-    for i, text in enumerate(texts):
-        hashed = np.array([zlib.crc32(gram.encode()) % 2**bits for gram in ngrams(text)], dtype=np.int64)
-        where, counts = np.unique(hashed, return_counts=True)
-        scaled = 1 + np.log(counts)
-        scaled /= max(float(np.sqrt((scaled**2).sum())), 1e-9)
-        column.append(np.append(where, 2**bits))
-        value.append(np.append(scaled, 1.0))
-        row.append(np.full(len(where) + 1, i, dtype=np.int64))
-    return np.concatenate(row), np.concatenate(column), np.concatenate(value)
-
-
-def _product(rows: Sparse, weights: Array, count: int) -> Array:
-    row, column, value = rows
-    return np.bincount(row, weights=value * weights[column], minlength=count).astype(np.float64)
+def _checked(texts: Sequence[str], labels: Sequence[bool]) -> Array:
+    """The labels as numbers, [N]."""
+    y = np.asarray(labels, dtype=float)
+    if len(texts) != len(y) or not 0 < y.sum() < len(y):
+        said = f"{len(texts)} texts with {len(y)} labels, {int(y.sum())} of them toxic"
+        raise DataError("toxicity", said, "there is a label for each text, and both kinds occur")
+    return y
 
 
 def _balance(y: Array) -> Array:
+    """Weights by which both kinds weigh alike, [N]."""
     return np.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum())
-
-
-def _fit(rows: Sparse, y: Array, weigh: Array, bits: int, l2: float) -> Array:
-    """Weights that minimise sum(w * cross-entropy) / sum(w) + l2 / 2 * |weights|^2, the bias apart."""
-    row, column, value = rows
-    w = weigh / weigh.sum()
-    decay = np.full(2**bits + 1, l2)
-    decay[-1] = 0
-
-    def loss(x: Array) -> tuple[float, Array]:
-        z = _product(rows, x, len(y))
-        cost = float((w * (np.logaddexp(0, z) - y * z)).sum() + (decay * x**2).sum() / 2)
-        slope = w * (sigmoid(z) - y)
-        return cost, np.bincount(column, weights=value * slope[row], minlength=len(x)) + decay * x
-
-    return minimise(loss, np.zeros(2**bits + 1), steps=100)
 
 
 def _share(hits: int, n: int) -> float:

@@ -1,4 +1,4 @@
-"""Weights of the refusal classifier, as `python -m benchmarks.refusal fit` writes them."""
+"""Weights of the refusal classifier, as `python -m benchmarks.safety fit` writes them."""
 
 CLASSES = ("compliance", "full", "partial")
 # feature: weight for each class

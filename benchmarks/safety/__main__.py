@@ -1,7 +1,7 @@
 """Fit the refusal classifier (`fit`), or measure it on XSTest's human labels (`measure`).
 
-python -m benchmarks.refusal fit ../shared/data       # writes accord/score/safety/weights.py
-python -m benchmarks.refusal measure ../shared/data [A|B]    # one half of the prompts: A was read to mend it
+python -m benchmarks.safety fit ../shared/data       # writes accord/score/safety/weights.py
+python -m benchmarks.safety measure ../shared/data [A|B]    # one half of the prompts: A was read to mend it
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from accord.score.safety import refusal as module
 from accord.score.safety.features import features, words
 from accord.score.safety.logistic import multinomial
 from accord.score.safety.phrases import sentences
-from benchmarks.refusal.development import digest, lines, rows
-from benchmarks.refusal.written import Row
+from benchmarks.safety.development import digest, lines, rows
+from benchmarks.safety.written import Row
 
 CLASSES = ("compliance", "full", "partial")
 PRIOR = (0.5, 0.3, 0.2)  # what the classes weigh in the fit
@@ -86,7 +86,7 @@ def fit(folder: Path) -> None:
     x, y, weights, names = table(data, often)
     cross_validate(x, y, weights, data)
     w = multinomial(x, y, len(CLASSES), l2=L2, weights=weights)
-    text = '"""Weights of the refusal classifier, as `python -m benchmarks.refusal fit` writes them."""\n\n'
+    text = '"""Weights of the refusal classifier, as `python -m benchmarks.safety fit` writes them."""\n\n'
     text += f"CLASSES = {CLASSES!r}\n".replace("'", '"')
     text += "# feature: weight for each class\n" + lines_of("TABLE", names, w[:, : len(names)])
     text += "# one of the first words, or a pair of them; `_` is a word of the prompt\n"

@@ -1,6 +1,6 @@
 """A worked example of the toxicity classifier: which requests are harmful, trained on some sets and tested on others.
 
-python -m benchmarks.refusal.requests ../shared/data
+python -m benchmarks.safety.requests ../shared/data
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.score.safety.toxicity import Quality, quality, train
-from benchmarks.refusal.development import lines
+from benchmarks.safety.development import lines
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -24,7 +24,7 @@ def column(path: Path, name: str) -> list[str]:
 
 def told(name: str, found: Quality) -> None:
     """One line of the table."""
-    print(f"{name}: harmful {found.toxic}, harmless {found.other}, found {found.hit:.3f} (from {found.hit_low:.3f}), "
+    print(f"{name}: toxic {found.toxic}, other {found.other}, found {found.hit:.3f} (from {found.hit_low:.3f}), "
           f"false alarms {found.false_alarm:.3f} (to {found.false_alarm_high:.3f}), error {found.error:.3f}, "
           f"AUC {found.auc:.3f}, valid {found.valid}")  # fmt: skip
 

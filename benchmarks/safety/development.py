@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.refusal import written
-from benchmarks.refusal.written import Row
+from benchmarks.safety import written
+from benchmarks.safety.written import Row
 
 LABELS = Path(__file__).with_name("labels.json")
 UNLABELLED = 8  # one in so many answers without a label is taken as compliance

@@ -1,1 +1,0 @@
-"""The development of the refusal classifier: data, fit, and its one measurement on XSTest."""
