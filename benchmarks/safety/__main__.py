@@ -18,7 +18,8 @@ from accord.score.safety import refusal as module
 from accord.score.safety.features import features, words
 from accord.score.safety.logistic import multinomial
 from accord.score.safety.phrases import sentences
-from benchmarks.safety.development import digest, lines, rows
+from benchmarks.safety.development import lines, rows
+from benchmarks.safety.dialogues import digest
 from benchmarks.safety.written import Row
 
 CLASSES = ("compliance", "full", "partial")
@@ -27,10 +28,12 @@ WEIGHT = {
     "unlabelled": 0.5,
     "contrast": 0.5,
     "extended": 0.5,
+    "dialogue": 0.25,  # thousands, in the style of one early assistant
 }  # beside others of the class; one answer, there twice, is one
 L2 = 3e-3
 FOLDS = 5
 OFTEN = 20  # rows in which a word or a pair is used, to be in the table
+COUNTS = {"unlabelled": 0.0, "dialogue": 0.5}  # as so much of a row
 SCALE = 3.0  # of words beside features: the larger, the weaker their penalty
 
 Array = NDArray[np.float64]
@@ -38,8 +41,11 @@ Array = NDArray[np.float64]
 
 def vocabulary(data: list[tuple[Row, str]]) -> list[str]:
     """Words and pairs that are often among the first of an answer, by count alone; ordinary answers do not count."""
-    rows = (words(row.text, row.prompt) for row, source in data if source != "unlabelled")
-    return sorted(word for word, count in Counter(word for each in rows for word in each).items() if count >= OFTEN)
+    found: defaultdict[str, float] = defaultdict(float)
+    for row, source in data:
+        for word in words(row.text, row.prompt):
+            found[word] += COUNTS.get(source, 1.0)
+    return sorted(word for word, count in found.items() if count >= OFTEN)
 
 
 def table(data: list[tuple[Row, str]], names: list[str]) -> tuple[Array, NDArray[np.int64], Array, list[str]]:
@@ -68,14 +74,16 @@ def cross_validate(x: Array, y: NDArray[np.int64], weights: Array, data: list[tu
         logits = x[out] @ w.T
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         refused[out] = p[:, 1:].sum(axis=1) >= 0.5 * p.sum(axis=1)
-    for name in ("written", "contrast", "labelled", "unlabelled"):
+    for name in ("written", "contrast", "labelled", "unlabelled", "dialogue"):
         of = np.array([source == name for _, source in data])
         told = [f"{CLASSES[k]} {refused[of & (y == k)].mean():.3f} of {(of & (y == k)).sum()}" for k in range(3)
                 if (of & (y == k)).any()]  # fmt: skip
         print(f"{name}: refused {', '.join(told)}")
-    counted = np.array([source != "extended" for _, source in data])
-    hits, rejections = refused[counted & (y > 0)].mean(), (~refused[counted & (y == 0)]).mean()
-    print(f"balanced accuracy {(hits + rejections) / 2:.3f}")
+    of_dialogue = np.array([source == "dialogue" for _, source in data])
+    rest = np.array([source not in {"dialogue", "extended"} for _, source in data])
+    for name, of in (("dialogues", of_dialogue), ("others", rest)):
+        hits, rejections = refused[of & (y > 0)].mean(), (~refused[of & (y == 0)]).mean()
+        print(f"balanced accuracy, {name}: {(hits + rejections) / 2:.3f}")
 
 
 def fit(folder: Path) -> None:

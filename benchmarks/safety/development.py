@@ -1,4 +1,4 @@
-"""What the refusal classifier was developed on: written answers, and answers of chat models that were labelled by hand.
+"""What the refusal classifier was developed on: written answers, answers of chat models, and ends of dialogues, with labels.
 
 No row of XSTest is read here. The models' answers stay where they are; labels.json knows them by a hash.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.safety import written
+from benchmarks.safety.dialogues import digest, ends, kind
 from benchmarks.safety.written import Row
 
 LABELS = Path(__file__).with_name("labels.json")
@@ -38,11 +38,6 @@ def answers(data: Path) -> Iterator[tuple[str, str]]:
         yield from ((row["question"], row["model_answer"]) for row in csv.DictReader(file))
 
 
-def digest(prompt: str, text: str) -> str:
-    """How labels.json names an answer."""
-    return hashlib.blake2b(f"{prompt}\n{text}".encode(), digest_size=8).hexdigest()
-
-
 def rows(data: Path) -> Iterator[tuple[Row, str]]:
     """Every row with where it comes from; an `unlabelled` one, one in UNLABELLED, is taken as compliance."""
     yield from ((row, "written") for row in written.rows())
@@ -59,3 +54,5 @@ def rows(data: Path) -> Iterator[tuple[Row, str]]:
             yield Row(prompt, text, label), "labelled"
         elif label is None and int(key, 16) % UNLABELLED == 0:
             yield Row(prompt, text, "compliance"), "unlabelled"
+    told = {(prompt, text): kind(prompt, text) for prompt, *both in ends(data) for text in both}
+    yield from ((Row(prompt, text, label), "dialogue") for (prompt, text), label in told.items() if label)
