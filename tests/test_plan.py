@@ -26,6 +26,9 @@ from transformers import (
 )
 
 from accord.data.batch import Batch, Row, collate
+from accord.data.packed import pack
+from accord.data.prepare import Asked
+from accord.data.records import Prompt
 from accord.errors import RecipeError
 from accord.model import narrow
 from accord.outputs import Roles
@@ -36,6 +39,7 @@ from accord.plan.machines import Machine, bytes_of, named
 from accord.plan.shapes import Conditions, Shape, compares, learns, looks
 from accord.plan.sketch import share
 from accord.plan.sketch import some as some_of
+from accord.plan.stages import answered
 from accord.recipe import Lora
 from accord.recipe_file import load
 from accord.sampler import Ask
@@ -441,6 +445,13 @@ def test_a_few_batches_stand_for_all(count: int, times: int):
     batches = some_of([[Row([5, 6], [False, True])] * 2] * count, 64, seed=0)
     assert len(batches) == min(times, 16)
     assert share(batches, count) == times
+
+
+def test_what_answers_to_a_prompt_have_in_common_is_the_prompt():
+    record = Prompt(prompt=[{"role": "user", "content": "a"}])
+    batch = answered([Asked(record.prompt, [7] * length, {}, record) for length in (5, 3)], 6, 4)
+    assert pack(batch).tokens.numel() == 5 + 3 + 2 * 4 * 6
+    assert batch.train.sum(1).tolist() == [6] * 8
 
 
 def test_adapters_share_one_copy_of_the_weights(some: Callable[[str, str], Path], fresh: None):

@@ -26,6 +26,7 @@ CONTEXT = 0.5 * 2**30  # bytes that CUDA and its libraries take of a GPU
 # What allocators keep beside what is in use, as a share of what comes and goes: where rows are ragged, freed pieces seldom
 # have the size that is wanted next (docs/performance.md); on a GPU it is a guess.
 CPU_KEEPS, GPU_KEEPS = 0.3, 0.2
+CPU_KEEPS_CHECKPOINTING = 1.0  # layers come and go twice, in pieces that lie between what stays
 CPU_KERNELS = 50 * 2**20  # bytes of code that oneDNN compiles; in float32 it multiplies for the sampler alone
 
 
@@ -116,7 +117,7 @@ def _needed(context: Context, reading: Reading, machine: Machine, base: float) -
     under = Conditions(precision_on(machine, recipe), gpu, not sampling and stage.optim.checkpointing)
     made = Sketch(under, processes, budget)
     sketch(context, reading, made)
-    keeps = GPU_KEEPS if gpu else CPU_KEEPS
+    keeps = GPU_KEEPS if gpu else CPU_KEEPS_CHECKPOINTING if under.checkpointing else CPU_KEEPS
     kernels = CPU_KERNELS if not gpu and (sampling or isinstance(stage, Policy) or under.precision == "bfloat16") else 0
     phases = [
         replace(

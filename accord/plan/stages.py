@@ -224,12 +224,15 @@ def tokens_of(asked: Sequence[Asked]) -> list[int]:
 
 
 def answered(asked: Sequence[Asked], most: int, each: int = 1) -> Batch:
-    """Prompts with `each` so many answers as long as they may be, those to one prompt in one group."""
-    batch = bare([[row_of(one, most)] * each for one in asked])
+    """Prompts with `each` so many answers as long as they may be, those to one prompt in one group.
+
+    No two of a group are alike: what rows have in common at their start is read once, and that is the prompt alone.
+    """
+    batch = bare([[row_of(one, [k] * most) for k in range(each)] for one in asked])
     batch.loose = True
     return batch
 
 
-def row_of(asked: Asked, answer: int) -> Row:
-    """A prompt with an answer of so many tokens."""
-    return Row(asked.tokens + [0] * answer, [False] * len(asked.tokens) + [True] * answer)
+def row_of(asked: Asked, answer: list[int]) -> Row:
+    """A prompt with an answer."""
+    return Row(asked.tokens + answer, [False] * len(asked.tokens) + [True] * len(answer))
