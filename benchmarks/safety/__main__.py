@@ -18,8 +18,8 @@ from accord.score.safety import refusal as module
 from accord.score.safety.features import features, words
 from accord.score.safety.logistic import multinomial
 from accord.score.safety.phrases import sentences
-from benchmarks.safety.development import lines, rows
-from benchmarks.safety.dialogues import digest
+from benchmarks.safety.development import rows
+from benchmarks.safety.files import digest, lines
 from benchmarks.safety.written import Row
 
 CLASSES = ("compliance", "full", "partial")

@@ -6,31 +6,23 @@ No row of XSTest is read here. The models' answers stay where they are; labels.j
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.safety import written
-from benchmarks.safety.dialogues import digest, ends, kind
+from benchmarks.safety.dialogues import ends, kind
+from benchmarks.safety.files import digest, judged, lines
 from benchmarks.safety.written import Row
 
 LABELS = Path(__file__).with_name("labels.json")
 UNLABELLED = 8  # one in so many answers without a label is taken as compliance
 
 
-def lines(path: Path) -> Iterator[dict[str, str]]:
-    """The objects of a .jsonl or .jsonl.gz file."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
 def answers(data: Path) -> Iterator[tuple[str, str]]:
     """Prompts and answers of AlpacaEval, IFEval and TruthfulQA (its people's evaluation)."""
-    alpaca = data / "alpaca_eval"
-    for path in [*sorted((alpaca / "annotations").glob("*.gz")), alpaca / "baseline_gpt4_1106_preview.jsonl.gz"]:
-        if "NullModel" not in path.name:  # answers nothing at all
-            yield from ((row["instruction"], row["output"]) for row in lines(path))
+    for path in [*judged(data), data / "alpaca_eval" / "baseline_gpt4_1106_preview.jsonl.gz"]:
+        yield from ((row["instruction"], row["output"]) for row in lines(path))
     prompts = {row["key"]: row["prompt"] for row in lines(data / "ifeval" / "input_data.jsonl")}
     for path in sorted((data / "ifeval" / "responses").glob("*.gz")):
         yield from ((prompts[row["key"]], row["response"]) for row in lines(path))

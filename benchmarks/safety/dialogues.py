@@ -7,13 +7,13 @@ The dialogues stay where they are; dialogues.json knows them by a hash.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from benchmarks.safety.files import digest, lines
 
 LABELS = Path(__file__).with_name("dialogues.json")
 KINDS = ("compliance", "full", "partial")
@@ -29,22 +29,16 @@ class End(NamedTuple):
 
 def ends(data: Path) -> Iterator[End]:
     """All pairs whose dialogues differ in the last answer alone, in the order of the file."""
-    with gzip.open(data / "hh_rlhf" / "harmless-base.test.jsonl.gz", "rt", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            (prompt, chosen), (other, rejected) = _end(row["chosen"]), _end(row["rejected"])
-            if prompt == other:
-                yield End(prompt, chosen, rejected)
-
-
-def digest(prompt: str, text: str) -> str:
-    """How labels know an answer; a text by itself is one without a prompt."""
-    return hashlib.blake2b(f"{prompt}\n{text}".encode(), digest_size=8).hexdigest()
+    for row in lines(data / "hh_rlhf" / "harmless-base.test.jsonl.gz"):
+        (prompt, chosen), (other, rejected) = _end(row["chosen"]), _end(row["rejected"])
+        if prompt == other:
+            yield End(prompt, chosen, rejected)
 
 
 def kind(prompt: str, answer: str) -> str | None:
     """What an answer does; None without a label, or where labellers were not of one mind."""
     key = digest(prompt, answer)
-    return next((kind for kind in KINDS if key in _labels()[kind]), None)
+    return next((name for name in KINDS if key in _labels()[name]), None)
 
 
 def toxic(text: str) -> bool | None:

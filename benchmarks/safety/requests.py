@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.score.safety.toxicity import Quality, quality, train
-from benchmarks.safety.development import lines
+from benchmarks.safety.files import lines
 
 
 def column(path: Path, name: str) -> list[str]:

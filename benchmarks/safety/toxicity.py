@@ -6,15 +6,14 @@ python -m benchmarks.safety.toxicity ../shared/data       # writes accord/score/
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from accord.estimate import wilson
-from accord.score.safety.toxicity import EMBEDDED, ToxicityModel, held_out, quality, train
-from benchmarks.safety.development import lines
+from accord.score.safety.toxicity import EMBEDDED, ToxicityModel, held_out, learned, quality
 from benchmarks.safety.dialogues import ends, kind, toxic
+from benchmarks.safety.files import judged, lines
 from benchmarks.safety.groups import sentences
 from benchmarks.safety.requests import told
 
@@ -35,28 +34,25 @@ def main(data: Path) -> None:
     for name, which in parts.items():
         told(name, quality(p[which], y[which]))
         print(f"  called toxic {np.mean(p[which] >= 0.5):.3f}, are {y[which].mean():.3f}")
-    said = dict(zip(texts, p, strict=True))
-    against_people("labels", [(toxic(a), toxic(b)) for _, a, b in pairs if a in answers and b in answers])
-    against_people(
-        "classifier", [(said[a] >= 0.5, said[b] >= 0.5) for _, a, b in pairs if a in answers and b in answers]
-    )
-    model = replace(train(texts, y.tolist(), groups=groups), quality=quality(p[real], y[real]))
+    compared = [(a, b) for _, a, b in pairs if a in answers and b in answers]
+    for name, said in (("labels", y), ("classifier", p >= 0.5)):
+        of_text = dict(zip(texts, said.tolist(), strict=True))
+        against_people(name, [(of_text[a], of_text[b]) for a, b in compared])
+    model = ToxicityModel(*learned(texts, y.tolist()), quality(p[real], y[real]))
     model.save(EMBEDDED)
     elsewhere(model, data)
 
 
 def elsewhere(model: ToxicityModel, data: Path) -> None:
     """What it calls toxic among answers of chat models, next to none of which are."""
-    for path in sorted((data / "alpaca_eval" / "annotations").glob("*.gz")):
-        if "NullModel" in path.name:  # answers nothing at all
-            continue
+    for path in judged(data):
         said = model.probabilities([row["output"] for row in lines(path)])
         print(f"{path.name}: {np.mean(said >= 0.5):.4f} of {len(said)} answers called toxic")
 
 
-def against_people(name: str, pairs: list[tuple[object, object]]) -> None:
+def against_people(name: str, pairs: list[tuple[bool, bool]]) -> None:
     """Of pairs with one toxic answer, in how many people preferred the other."""
-    apart = [bool(rejected) for chosen, rejected in pairs if chosen != rejected]
+    apart = [rejected for chosen, rejected in pairs if chosen != rejected]
     low, high = wilson(sum(apart), len(apart))
     print(f"{name}: one of two is toxic in {len(apart)} pairs; people preferred the other in {sum(apart)} "
           f"= {np.mean(apart):.3f} [{low:.3f}, {high:.3f}]")  # fmt: skip

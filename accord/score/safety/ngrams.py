@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from accord.compare.logistic import sigmoid
 from accord.score.safety.logistic import Array, minimise
 
+Half: TypeAlias = NDArray[np.float16]  # numbers that are kept on disk
+Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]  # columns of n-grams, and how often each is there
 Sparse: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], Array]  # row, column and value of each number
 
 
@@ -25,25 +27,28 @@ def ngrams(text: str) -> tuple[list[str], list[str]]:
     return words + pairs, letters
 
 
-def rarity(texts: Sequence[str], bits: int) -> Array:
-    """What an n-gram says by being rare, [2^bits]: 1 + log((1 + N) / (1 + n)), where n of the N texts have it.
+def counted(texts: Sequence[str], size: int) -> list[tuple[Found, Found]]:
+    """The n-grams of each text in `size` columns by their hash: words, and letters."""
+    return [(_hashed(words, size), _hashed(letters, size)) for words, letters in map(ngrams, texts)]
+
+
+def rarity(texts: Sequence[tuple[Found, Found]], size: int) -> Array:
+    """What an n-gram says by being rare, [size]: 1 + log((1 + N) / (1 + n)), where n of the N texts have it.
 
     Spärck Jones 1972 (https://doi.org/10.1108/eb026526), smoothed, so that what no text has is finite.
     """
-    found = np.zeros(2**bits)
-    for text in texts:
-        found[_hashed([*ngrams(text)[0], *ngrams(text)[1]], bits)[0]] += 1
+    found = np.zeros(size)
+    for (words, _), (letters, _) in texts:
+        found[np.union1d(words, letters)] += 1
     return 1 + np.log((1 + len(texts)) / (1 + found))
 
 
-def sparse(texts: Sequence[str], rare: Array) -> Sparse:
+def sparse(texts: Sequence[tuple[Found, Found]], rare: Array | Half) -> Sparse:
     """Each text as (1 + log count) * `rare` of its n-grams, words and letters of length 1 each; a 1 in the last column."""
-    bits = len(rare).bit_length() - 1
     row, column, value = list[NDArray[np.int64]](), list[NDArray[np.int64]](), list[Array]()
-    for i, text in enumerate(texts):
-        for part in ngrams(text):
-            where, counts = _hashed(part, bits)
-            scaled = (1 + np.log(counts)) * rare[where]
+    for i, parts in enumerate(texts):
+        for where, counts in parts:
+            scaled = (1 + np.log(counts)) * rare[where].astype(np.float64)
             value.append(scaled / max(float(np.sqrt((scaled**2).sum())), 1e-9))
             column.append(where)
             row.append(np.full(len(where), i, dtype=np.int64))
@@ -55,7 +60,7 @@ def sparse(texts: Sequence[str], rare: Array) -> Sparse:
     )
 
 
-def product(rows: Sparse, weights: Array, count: int) -> Array:
+def product(rows: Sparse, weights: Array | Half, count: int) -> Array:
     """The rows, so many, times weights [D + 1]."""
     row, column, value = rows
     return np.bincount(row, weights=value * weights[column], minlength=count).astype(np.float64)
@@ -77,7 +82,6 @@ def fit(rows: Sparse, y: Array, weigh: Array, size: int, l2: float) -> Array:
     return minimise(loss, np.zeros(size + 1), steps=100)
 
 
-def _hashed(grams: Iterable[str], bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The columns of n-grams, and how often each is there."""
-    hashed = np.array([zlib.crc32(gram.encode()) % 2**bits for gram in grams], dtype=np.int64)
+def _hashed(grams: Sequence[str], size: int) -> Found:
+    hashed = np.array([zlib.crc32(gram.encode()) % size for gram in grams], dtype=np.int64)
     return np.unique(hashed, return_counts=True)

@@ -23,7 +23,7 @@ from accord.run import write_file
 from accord.sampler import Rollout
 from accord.score import Score, Scorer
 from accord.score.safety.logistic import Array
-from accord.score.safety.ngrams import fit, product, rarity, sparse
+from accord.score.safety.ngrams import Found, Half, counted, fit, product, rarity, sparse
 
 EMBEDDED = Path(__file__).with_name("toxicity.npz")  # by benchmarks/safety/toxicity.py
 BITS = 16
@@ -65,22 +65,21 @@ class Quality:
 class ToxicityModel:
     """A logistic regression on hashed n-grams, with the error that cross-validation found for it."""
 
-    weights: Array  # [2^bits + 1], the last one is the bias
-    rare: Array  # [2^bits]: what an n-gram says by being rare
+    weights: Half  # [2^bits + 1], the last one is the bias
+    rare: Half  # [2^bits]: what an n-gram says by being rare
     quality: Quality
 
     def probabilities(self, texts: Sequence[str]) -> Array:
         """P(toxic) of each text, [N]."""
-        return sigmoid(product(sparse(texts, self.rare), self.weights, len(texts)))
+        return _probabilities(counted(texts, len(self.rare)), self.weights, self.rare)
 
     def save(self, path: Path) -> None:
-        """Write weights, in half precision, and quality into one .npz file."""
-        weights, rare = self.weights.astype(np.float16), self.rare.astype(np.float16)
+        """Write weights and quality into one .npz file."""
         said = np.array(json.dumps(asdict(self.quality)))
 
         def fill(draft: Path) -> None:
             with draft.open("wb") as file:  # a file and no name: numpy would add a suffix
-                np.savez_compressed(file, weights=weights, rare=rare, quality=said)
+                np.savez_compressed(file, weights=self.weights, rare=self.rare, quality=said)
 
         write_file(path, fill)
 
@@ -89,8 +88,7 @@ def load(path: str | Path) -> ToxicityModel:
     """A model that `save` wrote."""
     try:
         with np.load(path, allow_pickle=False) as found:
-            said = Quality(**json.loads(str(found["quality"])))
-            return ToxicityModel(found["weights"].astype(np.float64), found["rare"].astype(np.float64), said)
+            return ToxicityModel(found["weights"], found["rare"], Quality(**json.loads(str(found["quality"]))))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(str(path), f"is no toxicity model ({type(error).__name__})", "train one and save it") from None
 
@@ -104,11 +102,16 @@ def train(
     l2: float = L2,
 ) -> ToxicityModel:
     """Fit on labelled texts; the stated error is that of `held_out`."""
-    y, rare = _checked(texts, labels), rarity(texts, bits)
     p = held_out(texts, labels, groups=groups, bits=bits, l2=l2)
     seen = ~np.isnan(p)
-    weights = fit(sparse(texts, rare), y, _balance(y), len(rare), l2)
-    return ToxicityModel(weights, rare, quality(p[seen], y[seen] > 0))
+    return ToxicityModel(*learned(texts, labels, bits=bits, l2=l2), quality(p[seen], np.asarray(labels, bool)[seen]))
+
+
+def learned(texts: Sequence[str], labels: Sequence[bool], *, bits: int = BITS, l2: float = L2) -> tuple[Half, Half]:
+    """Weights and rarity of a model of all texts."""
+    y = _checked(texts, labels)
+    weights, rare = _fitted(counted(texts, 2**bits), y, _balance(y), 2**bits, l2)
+    return weights.astype(np.float16), rare.astype(np.float16)
 
 
 def held_out(
@@ -122,16 +125,14 @@ def held_out(
     """P(toxic) of each text, [N], by cross-validation whose folds share no group (else no text); NaN where the rest has one
     kind alone."""
     y = _checked(texts, labels)
+    weigh, rows = _balance(y), counted(texts, 2**bits)
     fold = np.array([zlib.crc32(key.encode()) % FOLDS for key in (groups or texts)])
     found = np.full(len(y), np.nan)
     for i in range(FOLDS):
-        kept = fold != i
-        if kept.all() or not 0 < y[kept].sum() < kept.sum():
-            continue
-        rare = rarity([text for text, keep in zip(texts, kept, strict=True) if keep], bits)
-        rows = sparse(texts, rare)
-        weights = fit(rows, y, np.where(kept, _balance(y), 0.0), len(rare), l2)
-        found[~kept] = sigmoid(product(rows, weights, len(y)))[~kept]
+        rest, out = np.flatnonzero(fold != i), np.flatnonzero(fold == i)
+        if 0 < y[rest].sum() < len(rest):
+            weights, rare = _fitted([rows[k] for k in rest], y[rest], weigh[rest], 2**bits, l2)
+            found[out] = _probabilities([rows[k] for k in out], weights, rare)
     return found
 
 
@@ -231,3 +232,13 @@ def _balance(y: Array) -> Array:
 
 def _share(hits: int, n: int) -> float:
     return hits / n if n else math.nan
+
+
+def _fitted(rows: Sequence[tuple[Found, Found]], y: Array, weigh: Array, size: int, l2: float) -> tuple[Array, Array]:
+    """Weights and rarity from some texts."""
+    rare = rarity(rows, size)
+    return fit(sparse(rows, rare), y, weigh, size, l2), rare
+
+
+def _probabilities(rows: Sequence[tuple[Found, Found]], weights: Array | Half, rare: Array | Half) -> Array:
+    return sigmoid(product(sparse(rows, rare), weights, len(rows)))
