@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from accord import rounding
+from accord import shapes
 from accord.attention import gather, scatter
 
 # Where an architecture has its layers, and the first and last module of each way from attention to the residual stream.
@@ -27,7 +27,7 @@ def only(model: PreTrainedModel, at: Tensor, count: int) -> Iterator[None]:
     """
     layers, ways = WAYS.get(model.config.model_type, LIKE_LLAMA)
     last = cast(nn.ModuleList, model.base_model.get_submodule(layers))[-1]
-    most = rounding.rounded(len(at), model)
+    most = shapes.rounded(len(at), model)
     if most > WORTH * count or "forward" in vars(last):
         yield
         return

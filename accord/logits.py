@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from accord import rounding
+from accord import shapes
 
 CHUNK = 2**21  # logits at once: 8 MB in float32, which a processor's cache holds from one pass over them to the next
 FEWEST = 128  # rows at once all the same: a product of fewer waits for the weights of the head
@@ -61,7 +61,7 @@ def token_outputs(
     its precision, all after them in float32.
     """
     weight, bias = _weights(head)
-    spare = rounding.rounded(len(hidden), hidden) - len(hidden)
+    spare = shapes.rounded(len(hidden), hidden) - len(hidden)
     if spare:
         hidden, targets = functional.pad(hidden, (0, 0, 0, spare)), functional.pad(targets, (0, spare))
     found: tuple[Tensor, Tensor, Tensor] = _TokenOutputs.apply(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from accord import attention, last_layer, logits, lora, rounding
+from accord import attention, last_layer, logits, lora, shapes
 from accord.data.batch import Batch
 from accord.data.packed import Packed, filled_up, pack
 from accord.errors import ModelError
@@ -119,7 +119,7 @@ class Roles(nn.Module):
 def even(model: PreTrainedModel, batch: Batch) -> Packed:
     """A batch without padding, but for as much as brings it to a size that products are made ready for."""
     packed = pack(batch)
-    return filled_up(packed, rounding.rounded(packed.tokens.numel(), model))
+    return filled_up(packed, shapes.rounded(packed.tokens.numel(), model))
 
 
 def packed_hidden(model: PreTrainedModel, packed: Packed, reads: Tensor, **kwargs: object) -> Tensor:

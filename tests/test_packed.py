@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from accord import attention, last_layer, rounding
+from accord import attention, last_layer, shapes
 from accord.attention import KNOWN, NAME
 from accord.data.batch import Batch, Row, collate, minibatches
 from accord.data.packed import pack
@@ -116,13 +116,13 @@ def test_rounding_up_sizes_changes_nothing(
     kind: str, names: tuple[Output, ...], batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, plain = outputs(tiny(kind, NAME, scorer=names != POLICY), batch, names)
-    monkeypatch.setattr(rounding, "dear", lambda _: True)
+    monkeypatch.setattr(shapes, "dear", lambda _: True)
     model = tiny(kind, NAME, scorer=names != POLICY)
     read: list[int] = []
     embed = model.get_input_embeddings()
     embed.register_forward_pre_hook(lambda _, given: read.append(given[0].numel()))
     found, gradients = outputs(model, batch, names)
-    assert read == [rounding.rounded(pack(batch).tokens.numel(), model)] != [pack(batch).tokens.numel()]
+    assert read == [shapes.rounded(pack(batch).tokens.numel(), model)] != [pack(batch).tokens.numel()]
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
     for ours, theirs in zip(gradients, plain, strict=True):
@@ -131,12 +131,12 @@ def test_rounding_up_sizes_changes_nothing(
 
 def test_rounded_sizes_are_few_and_hardly_more(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow, wide = torch.zeros(1, 384), torch.zeros(1, 1536)
-    assert rounding.rounded(1001, narrow) == 1001
-    monkeypatch.setattr(rounding, "dear", lambda _: True)
+    assert shapes.rounded(1001, narrow) == 1001
+    monkeypatch.setattr(shapes, "dear", lambda _: True)
     for like, many in ((narrow, 8), (wide, 32)):
-        found = [rounding.rounded(count, like) for count in range(1, 4097)]
+        found = [shapes.rounded(count, like) for count in range(1, 4097)]
         assert all(count <= size < count * (1 + 1 / many) + 16 for count, size in enumerate(found, 1))
-        assert all(rounding.rounded(size, like) == size for size in found)
+        assert all(shapes.rounded(size, like) == size for size in found)
         assert len({size for size in found if 1024 < size <= 2048}) == many
 
 

@@ -18,7 +18,6 @@ from accord.plan.sketch import Phase, Sketch
 from accord.plan.stages import sketch
 from accord.recipe import Compute, Evaluate, Policy, PpoParams, Recipe, Reward, Select
 from accord.recipe.training import Trained
-from accord.rounding import KERNELS
 from accord.run import Run
 from accord.stages.check import inspect
 from accord.stages.fit import Context
@@ -28,9 +27,7 @@ CONTEXT = 0.5 * 2**30  # bytes that CUDA and its libraries take of a GPU
 # have the size that is wanted next (docs/performance.md); on a GPU it is a guess.
 CPU_KEEPS, GPU_KEEPS = 0.3, 0.2
 CPU_KEEPS_CHECKPOINTING = 1.0  # layers come and go twice, in pieces that lie between what stays
-CPU_KERNELS = (
-    KERNELS * 0.8 * 2**20
-)  # bytes of code that oneDNN compiles; in float32 it multiplies for the sampler alone
+CPU_KERNELS = 50 * 2**20  # bytes of code that oneDNN compiles; in float32 it multiplies for the sampler alone
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from accord import norm, rounding
+from accord import norm
 from accord.attention import NAME
 from accord.data.batch import Row, collate
 from accord.engine import Engine
@@ -28,7 +28,7 @@ SMALL = {"layers": 2, "width": 32, "heads": 2, "feed_forward": 64, "vocab": 512}
 LARGE = {"layers": 2, "width": 512, "heads": 8, "feed_forward": 1408, "vocab": 4096}
 LONG = 0.25  # seconds that one thing is repeated
 BUSY = 1.2  # times as long as this thread works it takes where others are at work too
-KERNELS = rounding.KERNELS + 16  # shapes of matrix products, more than a process keeps compiled
+KERNELS = 80  # shapes of matrix products, more than a process keeps compiled (accord/engine.py)
 
 
 def here(engine: Engine) -> Machine:
