@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from accord import processes, shapes
+from accord import processes
 from accord.data.batch import Batch
 from accord.errors import EngineError
 from accord.health import NotFinite, Spikes, enough_memory
@@ -102,7 +102,7 @@ class Engine:
         # oneDNN, and PyTorch around it, keep a compiled kernel for each shape they have met, 1,024 of each kind by default:
         # with ragged rows hundreds of megabytes.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-            os.environ.setdefault(cache, str(shapes.KERNELS))
+            os.environ.setdefault(cache, "64")
         keep_memory()
         device = device_of(compute.device)
         threads = compute.threads or max(1, torch.get_num_threads() // process_count(compute))

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from accord import shapes
 from accord.attention import gather, scatter
 
 # Where an architecture has its layers, and the first and last module of each way from attention to the residual stream.
@@ -27,11 +25,9 @@ def only(model: PreTrainedModel, at: Tensor, count: int) -> Iterator[None]:
     """
     layers, ways = WAYS.get(model.config.model_type, LIKE_LLAMA)
     last = cast(nn.ModuleList, model.base_model.get_submodule(layers))[-1]
-    most = shapes.rounded(len(at), model)
-    if most > WORTH * count or "forward" in vars(last):
+    if len(at) > WORTH * count or "forward" in vars(last):
         yield
         return
-    at = filled_up(at, most, count)
 
     def pick(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (gather(inputs[0][0], at)[None], *inputs[1:])
@@ -46,12 +42,3 @@ def only(model: PreTrainedModel, at: Tensor, count: int) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def filled_up(at: Tensor, most: int, count: int) -> Tensor:
-    """Rising places among `count`, [n], with the first of the others as well, so that they are `most`."""
-    if most == len(at):
-        return at
-    chosen = torch.zeros(count, dtype=torch.bool, device=at.device).index_fill_(0, at, True)
-    chosen[(~chosen).nonzero()[: most - len(at), 0]] = True
-    return chosen.nonzero()[:, 0]

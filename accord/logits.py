@@ -12,9 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-
-from accord import shapes
 
 CHUNK = 2**21  # logits at once: 8 MB in float32, which a processor's cache holds from one pass over them to the next
 FEWEST = 128  # rows at once all the same: a product of fewer waits for the weights of the head
@@ -61,14 +58,10 @@ def token_outputs(
     its precision, all after them in float32.
     """
     weight, bias = _weights(head)
-    spare = shapes.rounded(len(hidden), hidden) - len(hidden)
-    if spare:
-        hidden, targets = functional.pad(hidden, (0, 0, 0, spare)), functional.pad(targets, (0, spare))
     found: tuple[Tensor, Tensor, Tensor] = _TokenOutputs.apply(
         hidden, weight, bias, targets, temperature, _precision(hidden)
     )  # pyright: ignore[reportAssignmentType]
-    logp, entropy, likeliest = (values[: len(values) - spare] for values in found)
-    return logp, entropy, likeliest
+    return found
 
 
 @torch.no_grad()

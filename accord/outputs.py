@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from accord import attention, last_layer, logits, lora, shapes
+from accord import attention, last_layer, logits, lora
 from accord.data.batch import Batch
-from accord.data.packed import Packed, filled_up, pack
+from accord.data.packed import Packed, pack
 from accord.errors import ModelError
 from accord.model import score_head
 
@@ -116,12 +116,6 @@ class Roles(nn.Module):
         return {name: found[name] for name in outputs if name in found}
 
 
-def even(model: PreTrainedModel, batch: Batch) -> Packed:
-    """A batch without padding, but for as much as brings it to a size that products are made ready for."""
-    packed = pack(batch)
-    return filled_up(packed, shapes.rounded(packed.tokens.numel(), model))
-
-
 def packed_hidden(model: PreTrainedModel, packed: Packed, reads: Tensor, **kwargs: object) -> Tensor:
     """The last hidden states of packed tokens, [1, N, hidden], right for the tokens of the rows that `reads` [B, T] names."""
     kept: list[Tensor] = []
@@ -137,7 +131,7 @@ def train_hidden(model: PreTrainedModel, batch: Batch, also: Tensor | None = Non
 
     `also` names further tokens, [B, T] bool, whose last hidden states somebody else reads.
     """
-    packed, before = even(model, batch), _before(batch.train)
+    packed, before = pack(batch), _before(batch.train)
     reads = before if also is None else before | also
     return packed.pick(packed_hidden(model, packed, reads, logits_to_keep=1), before)
 
@@ -206,7 +200,7 @@ def scorer_outputs(
 
     Plain transformers runs the head for one token only; a hook keeps what it reads of all.
     """
-    packed = even(model, batch) if packs(model) else None
+    packed = pack(batch) if packs(model) else None
     if hidden is None and packed:
         hidden = packed_hidden(model, packed, scored(model, batch, names))
     elif hidden is None:

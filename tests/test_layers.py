@@ -22,7 +22,7 @@ LAYERS = [
     {"engine", "machine", "health", "sampler"},
     {"objectives"},
     {"outputs"},
-    {"model", "lora", "attention", "last_layer", "logits", "norm", "shapes"},
+    {"model", "lora", "attention", "last_layer", "logits", "norm"},
     {"data"},
     {"run", "console", "track", "estimate", "functions", "processes", "pitfalls", "endpoint"},
     {"recipe_file", "recipe", "errors"},

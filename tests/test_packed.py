@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from accord import attention, last_layer, shapes
+from accord import attention, last_layer
 from accord.attention import KNOWN, NAME
 from accord.data.batch import Batch, Row, collate, minibatches
 from accord.data.packed import pack
@@ -100,44 +100,6 @@ def test_values_and_gradients_are_those_of_plain_transformers(
         assert torch.allclose(ours, theirs, atol=2e-5, rtol=1e-5)
     for ours, theirs in zip(gradients, plain, strict=True):
         assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
-
-
-def alike() -> Batch:
-    """Rows of one length: nothing is padded."""
-    return collate([[row(range(2, 8), range(k, k + 5))] for k in (20, 30, 40, 50, 60)], 0)
-
-
-@pytest.mark.parametrize(
-    "batch", [collate(rankings(), 0), left_padded(), alike()], ids=["groups", "left", "no padding"]
-)
-@pytest.mark.parametrize("names", [POLICY, ("value", "reward", "feature")], ids="-".join)
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_rounding_up_sizes_changes_nothing(
-    kind: str, names: tuple[Output, ...], batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected, plain = outputs(tiny(kind, NAME, scorer=names != POLICY), batch, names)
-    monkeypatch.setattr(shapes, "dear", lambda _: True)
-    model = tiny(kind, NAME, scorer=names != POLICY)
-    read: list[int] = []
-    embed = model.get_input_embeddings()
-    embed.register_forward_pre_hook(lambda _, given: read.append(given[0].numel()))
-    found, gradients = outputs(model, batch, names)
-    assert read == [shapes.rounded(pack(batch).tokens.numel(), model)] != [pack(batch).tokens.numel()]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5)
-    for ours, theirs in zip(gradients, plain, strict=True):
-        assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm())
-
-
-def test_rounded_sizes_are_few_and_hardly_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow, wide = torch.zeros(1, 384), torch.zeros(1, 1536)
-    assert shapes.rounded(1001, narrow) == 1001
-    monkeypatch.setattr(shapes, "dear", lambda _: True)
-    for like, many in ((narrow, 8), (wide, 32)):
-        found = [shapes.rounded(count, like) for count in range(1, 4097)]
-        assert all(count <= size < count * (1 + 1 / many) + 16 for count, size in enumerate(found, 1))
-        assert all(shapes.rounded(size, like) == size for size in found)
-        assert len({size for size in found if 1024 < size <= 2048}) == many
 
 
 @pytest.mark.parametrize(("name", "reads"), [("reward", 3), ("value", 12), ("logp", 12), ("score", 30)])

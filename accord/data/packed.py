@@ -9,8 +9,7 @@ Heads are rows of their own or the beginnings that rows share; tails go on from 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -68,32 +67,10 @@ def pack(batch: Batch) -> Packed:
     left = (length - common)[shares]
     heads, tails = _filled(own_head[leads]), _filled(left[left > 0])
     after = (leads.cumsum(0) - 1)[first][shares][left > 0]
-    hidden = ~heads[after]
     order = torch.cat([heads.flatten(), tails.flatten()]).nonzero()[:, 0]
     tokens, positions = (torch.cat([x[in_head], x[in_tail]])[None] for x in (batch.tokens, at))
     sizes = [(len(x), x.shape[1]) for x in (heads, tails)]
-    return Packed(tokens, positions, place, sizes[0], sizes[1], after, hidden, order)
-
-
-def filled_up(packed: Packed, count: int) -> Packed:
-    """The same with `count` tokens, by padding that nobody sees: in places of the padded rows that hold nothing yet, then in
-    further rows."""
-    spare = count - packed.tokens.numel()
-    if spare <= 0:
-        return packed
-    (rows, width), tails = packed.heads, packed.tails
-    free = rows * width + tails[0] * tails[1] - packed.tokens.numel()
-    more = max(0, math.ceil((spare - free) / width))
-    # Places of further heads come before those of tails.
-    order = torch.where(packed.order < rows * width, packed.order, packed.order + more * width)
-    empty = torch.ones((rows + more) * width + tails[0] * tails[1], dtype=torch.bool, device=order.device)
-    empty[order] = False
-    whole = torch.cat([order, empty.nonzero()[:spare, 0]]).sort().values
-    at = torch.searchsorted(whole, order)  # where each token is now
-    tokens, positions = (x.new_zeros(1, count).index_copy_(1, at, x) for x in (packed.tokens, packed.positions))
-    return replace(
-        packed, tokens=tokens, positions=positions, place=at[packed.place], heads=(rows + more, width), order=whole
-    )
+    return Packed(tokens, positions, place, sizes[0], sizes[1], after, ~heads[after], order)
 
 
 def _common(batch: Batch) -> tuple[Tensor, Tensor]:
